@@ -1,0 +1,99 @@
+"""Run one function over a pile of tasks, on any executor, with an exact account of what became of each task.
+
+Importing this package loads nothing but this file: every public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from celestialflow_core._manager.manager import TaskManager as TaskManager
+    from celestialflow_core._outcome import Counts as Counts
+    from celestialflow_core._outcome import ErrorGroup as ErrorGroup
+    from celestialflow_core._outcome import Outcome as Outcome
+    from celestialflow_core._outcome import RunSummary as RunSummary
+    from celestialflow_core._policies import Backoff as Backoff
+    from celestialflow_core._policies import Stop as Stop
+    from celestialflow_core.errors import CelestialFlowError as CelestialFlowError
+    from celestialflow_core.errors import HookError as HookError
+    from celestialflow_core.errors import NotPicklable as NotPicklable
+    from celestialflow_core.errors import PluginError as PluginError
+    from celestialflow_core.errors import RemoteError as RemoteError
+    from celestialflow_core.errors import RunInProgress as RunInProgress
+    from celestialflow_core.errors import TaskAbandoned as TaskAbandoned
+    from celestialflow_core.errors import TaskTimeout as TaskTimeout
+    from celestialflow_core.errors import TooManyErrors as TooManyErrors
+    from celestialflow_core.errors import UnknownExecutor as UnknownExecutor
+    from celestialflow_core.errors import WorkerCrashed as WorkerCrashed
+    from celestialflow_core.errors import WorkerSetupError as WorkerSetupError
+    from celestialflow_core.executors.interface import current_worker as current_worker
+    from celestialflow_core.plugins import hookimpl as hookimpl
+
+_HOMES = {
+    "celestialflow_core._manager.manager": ("TaskManager",),
+    "celestialflow_core._outcome": ("Counts", "ErrorGroup", "Outcome", "RunSummary"),
+    "celestialflow_core._policies": ("Backoff", "Stop"),
+    "celestialflow_core.errors": (
+        "CelestialFlowError",
+        "HookError",
+        "NotPicklable",
+        "PluginError",
+        "RemoteError",
+        "RunInProgress",
+        "TaskAbandoned",
+        "TaskTimeout",
+        "TooManyErrors",
+        "UnknownExecutor",
+        "WorkerCrashed",
+        "WorkerSetupError",
+    ),
+    "celestialflow_core.executors.interface": ("current_worker",),
+    "celestialflow_core.plugins": ("hookimpl",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Backoff",
+    "CelestialFlowError",
+    "Counts",
+    "ErrorGroup",
+    "HookError",
+    "NotPicklable",
+    "Outcome",
+    "PluginError",
+    "RemoteError",
+    "RunInProgress",
+    "RunSummary",
+    "Stop",
+    "TaskAbandoned",
+    "TaskManager",
+    "TaskTimeout",
+    "TooManyErrors",
+    "UnknownExecutor",
+    "WorkerCrashed",
+    "WorkerSetupError",
+    "current_worker",
+    "hookimpl",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("celestialflow-core")
+        except PackageNotFoundError:
+            return "unknown"
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

@@ -1,0 +1,81 @@
+"""The completion queue: what executors deliver, from any thread, to the one thread that drives the run."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+__all__ = ["AsyncCompletions", "Completions"]
+
+X = TypeVar("X")
+
+
+class Completions(Generic[X]):
+    """Holds deliveries, and wakes a driver that waits in ``wait``.
+
+    ``put`` may be called from any thread and from a signal handler. It costs an append while the driver is busy: the
+    driver says that it sleeps *before* it looks a last time, a deliverer appends *before* it asks whether it sleeps.
+    """
+
+    def __init__(self) -> None:
+        self.items: deque[X] = deque()
+        self._asleep = False
+        self._tokens: SimpleQueue[None] = SimpleQueue()
+
+    def put(self, item: X) -> None:
+        """Deliver *item*."""
+        self.items.append(item)
+        if self._asleep:
+            self._asleep = False
+            self.wake()
+
+    def wake(self) -> None:
+        """End the driver's wait, or its next one."""
+        self._tokens.put(None)
+
+    def wait(self, timeout: float | None) -> None:
+        """Return when something has been delivered, at a ``wake``, or after *timeout* seconds; perhaps earlier."""
+        self._asleep = True
+        if not self.items:
+            try:
+                self._tokens.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            except Empty:
+                pass
+        self._asleep = False
+        while not self._tokens.empty():
+            self._tokens.get()
+
+
+class AsyncCompletions(Completions[X]):
+    """The same for a driver that is a coroutine of the running loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        """End the driver's wait, or its next one."""
+        if threading.get_ident() == self._thread:
+            self._event.set()
+        else:
+            try:
+                self.loop.call_soon_threadsafe(self._event.set)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                pass
+
+    async def wait_async(self, timeout: float | None) -> None:
+        """As ``wait``, awaited."""
+        self._asleep = True
+        if not self.items:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._event.wait()
+            except TimeoutError:
+                pass
+        self._asleep = False
+        self._event.clear()

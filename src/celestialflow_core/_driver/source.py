@@ -1,0 +1,177 @@
+"""The user's iterable, pulled no further than the run wants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from itertools import islice
+from operator import length_hint
+from typing import Any
+
+from celestialflow_core._driver.user_code import call
+
+__all__ = ["Source", "check_iterable"]
+
+# Iterators over containers that are in memory: a pull cannot block, so many tasks may be pulled between two looks at
+# what has settled. Anything else is pulled one by one, with everything that is ready handed over before each pull.
+_IN_MEMORY = frozenset(
+    type(iter(empty))
+    for empty in (
+        [],
+        (),
+        {},
+        {}.keys(),
+        {}.values(),
+        {}.items(),
+        set(),
+        frozenset(),
+        range(0),
+        range(2**80),
+        deque(),
+        b"",
+    )
+)
+
+
+_END: Any = object()
+
+
+def check_iterable(tasks: object) -> None:
+    """Refuse what cannot be the tasks of a run.
+
+    Raises:
+        TypeError: It is a str or bytes, or not iterable; the message says how to pass one task.
+    """
+    if isinstance(tasks, str | bytes | bytearray):
+        raise TypeError(
+            f"tasks must be an iterable of tasks, got one {type(tasks).__name__}. To run one task, put it in a list: "
+            f"[{tasks[:20]!r}]."
+        )
+    if not isinstance(tasks, AsyncIterable) and not hasattr(type(tasks), "__iter__"):
+        if not hasattr(type(tasks), "__getitem__"):
+            raise TypeError(
+                f"tasks must be an iterable of tasks, got {type(tasks).__name__}. To run one task, put it in a list."
+            )
+
+
+class Source:
+    """Pulls tasks from *tasks*.
+
+    Attributes:
+        exhausted: True when there are no more, or none are wanted any more.
+        error: What the iterable raised, or None.
+        total: How many tasks there will be, where that can be told beforehand.
+    """
+
+    __slots__ = ("_in_memory", "_iterator", "error", "exhausted", "total")
+
+    def __init__(self, tasks: Iterable[Any], total: int | None) -> None:
+        if isinstance(tasks, AsyncIterable):
+            raise TypeError(
+                "tasks is an async iterable, which start and stream cannot pull. Use start_async or stream_async."
+            )
+        self.total = total if total is not None else _length(tasks)
+        self._iterator: Iterator[Any] = iter(tasks)
+        self._in_memory = type(self._iterator) in _IN_MEMORY
+        self.exhausted = False
+        self.error: BaseException | None = None
+
+    def take(self, most: int) -> list[Any]:
+        """Up to *most* tasks; one by one, unless the iterable is a container in memory.
+
+        What it raises is kept in ``error``; only KeyboardInterrupt comes out.
+        """
+        chunk: list[Any] = []
+        try:
+            if self._in_memory:
+                chunk.extend(islice(self._iterator, most))
+                self.exhausted = len(chunk) < most
+            else:
+                task = call(next, self._iterator, _END)
+                if task is _END:
+                    self.exhausted = True
+                else:
+                    chunk.append(task)
+        except KeyboardInterrupt:
+            self.exhausted = True
+            raise
+        except BaseException as error:
+            self.error = error
+            self.exhausted = True
+        return chunk
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self.exhausted = True
+
+
+class AsyncSource:
+    """Pulls tasks from an async iterable: one at a time, beside the run, which goes on meanwhile.
+
+    Args:
+        tasks: The async iterable.
+        total: How many tasks there will be, where that is known.
+        wake: Called when a task has come, or the end.
+    """
+
+    __slots__ = ("_iterator", "_pull", "_wake", "error", "exhausted", "total")
+
+    def __init__(self, tasks: AsyncIterable[Any], total: int | None, wake: Callable[[], None]) -> None:
+        self._iterator = aiter(tasks)
+        self._wake = wake
+        self._pull: asyncio.Future[Any] | None = None
+        self.total = total
+        self.exhausted = False
+        self.error: BaseException | None = None
+
+    def take(self, most: int) -> list[Any]:
+        """The task that has come, or none; in either case the next one is asked for."""
+        if self.exhausted:
+            return []
+        chunk: list[Any] = []
+        pull, self._pull = self._pull, None
+        if pull is not None and not pull.done():
+            self._pull = pull
+            return chunk
+        if pull is not None:
+            try:
+                chunk.append(pull.result())
+            except StopAsyncIteration:
+                self.exhausted = True
+                return chunk
+            except BaseException as error:
+                self.error = error
+                self.exhausted = True
+                return chunk
+        self._pull = asyncio.ensure_future(_anext(self._iterator))
+        self._pull.add_done_callback(lambda _: self._wake())
+        return chunk
+
+    async def aclose(self) -> None:
+        """Take nothing more: cancel the pull that is under way."""
+        self.exhausted = True
+        pull, self._pull = self._pull, None
+        if pull is not None:
+            pull.cancel()
+            await asyncio.wait([pull])
+            if not pull.cancelled():
+                pull.exception()
+
+
+async def _anext(iterator: AsyncIterator[Any]) -> Any:
+    return await anext(iterator)
+
+
+def open_source(tasks: Any, total: int | None, wake: Callable[[], None]) -> Source | AsyncSource:
+    """The source of a run that is driven in an event loop, which may have an async iterable."""
+    return AsyncSource(tasks, total, wake) if isinstance(tasks, AsyncIterable) else Source(tasks, total)
+
+
+def _length(tasks: object) -> int | None:
+    """The length of *tasks*, or None where it does not know it, or will not tell."""
+    try:
+        hint = length_hint(tasks, -1)
+    except Exception:
+        return None
+    return hint if hint >= 0 else None

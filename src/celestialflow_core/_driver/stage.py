@@ -1,0 +1,378 @@
+"""One manager in a run: its engine, its executor and its user's customs, bound together.
+
+    tasks --admit--> engine --fill--> executor --> results --settle--> Settled --flush--> account, observers, hooks
+
+A stage decides nothing about when: the run calls it, with the moment. Batches go through as columns; a task is looked
+at on its own only where a hook, an error or a duplicate wants it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from celestialflow_core._call import Calls, Result, Successes
+from celestialflow_core._driver.account import Account
+from celestialflow_core._driver.customs import Customs
+from celestialflow_core._driver.user_code import call
+from celestialflow_core._engine.machine import Engine, IdSource
+from celestialflow_core._keys import key_of
+from celestialflow_core._observe.interface import Observer, Settled
+from celestialflow_core._outcome import Counts, Outcome
+from celestialflow_core._policies import RetryPolicy
+from celestialflow_core.errors import TaskAbandoned, WorkerCrashed
+from celestialflow_core.executors._packing import format_error_text
+from celestialflow_core.executors.interface import AsyncExecutor, Executor
+
+__all__ = ["Stage"]
+
+FATAL = -1  # the id of a result that speaks for the whole executor
+
+
+class _Gathered:
+    """What has settled since the last flush."""
+
+    __slots__ = ("ids", "others", "seconds", "tasks", "tries", "values", "workers")
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.tasks: list[Any] = []
+        self.values: list[Any] = []
+        self.seconds: list[float | None] = []
+        self.workers: list[int | None] = []
+        self.tries: dict[int, int] = {}
+        self.others: list[Outcome[Any, Any]] = []
+
+    def settled(self) -> Settled:
+        return Settled(self.ids, self.tasks, self.values, self.seconds, self.workers, self.tries, self.others)
+
+
+@attrs.define(eq=False)
+class Stage:
+    """What one manager brings to a run.
+
+    Attributes:
+        name: The manager's.
+        engine: Its tasks.
+        ids: Numbers the tasks of the whole run.
+        executor: Runs its calls.
+        customs: Its overrides and hooks.
+        retry: When a failed attempt is tried again.
+        account: Keeps results, errors and figures.
+        observers: Log, progress.
+        random: Gives a number in [0, 1) for the jitter of each retry.
+        wants_outcomes: Whether somebody consumes the Outcome of every success.
+        outcomes: Those that have not been consumed, in order.
+        retrying: False once the run is ending.
+        fatal: What an executor said that ends the run, or None.
+        rest: What of a part was not looked at, since a hook let a KeyboardInterrupt out.
+    """
+
+    name: str
+    engine: Engine[Any, Outcome[Any, Any]]
+    ids: IdSource
+    executor: Executor | AsyncExecutor
+    customs: Customs
+    retry: RetryPolicy
+    account: Account
+    observers: Sequence[Observer]
+    random: Callable[[], float]
+    wants_outcomes: bool
+    outcomes: deque[Outcome[Any, Any]] = attrs.field(factory=deque)
+    retrying: bool = True
+    fatal: BaseException | None = None
+    rest: Successes | None = None
+    _inline: bool = False
+    _keys: dict[int, Any] = attrs.field(factory=dict)
+    _gathered: _Gathered = attrs.field(factory=lambda: _Gathered())
+
+    def __attrs_post_init__(self) -> None:
+        self._inline = "inline" in self.executor.capabilities
+
+    # ------------------------------------------------------------------ in
+
+    def admit(self, tasks: Sequence[Any], now: float) -> None:
+        """Take *tasks* into the engine; what has no usable key fails at once."""
+        ids = self.ids.take(len(tasks))
+        engine = self.engine
+        if not engine.deduplicate:
+            engine.admit(ids, tasks, None, now)
+            return
+        if self.customs.key is None:
+            try:
+                duplicates = engine.admit(ids, tasks, tasks, now)
+            except Exception:  # a task that cannot be hashed or compared: find out which, one by one
+                pass
+            else:
+                for id, task, first in duplicates:
+                    self._note(Outcome(id, task, "duplicate", key=task, original=first, stage=self.name))
+                return
+        for at, id in enumerate(ids):
+            try:
+                self._admit_one(id, tasks[at], now)
+            except KeyboardInterrupt:  # in the key hook; what has been taken is counted all the same
+                engine.admit(ids[at:], tasks[at:], None, now)
+                raise
+
+    def _admit_one(self, id: int, task: Any, now: float) -> None:
+        try:
+            key = self.customs.key(task) if self.customs.key is not None else None
+            key = key_of(task if key is None else key)
+            duplicates = self.engine.admit((id,), (task,), (key,), now)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            error.add_note("This came from the task's key. The task_key hook can give another one.")
+            self.engine.refuse(id, now)
+            self._note(self._error(id, task, error, attempts=0))
+            return
+        for id, task, first in duplicates:
+            self._note(Outcome(id, task, "duplicate", key=key, original=first, stage=self.name))
+        if not duplicates and key is not task:
+            self._keys[id] = key
+
+    def wanted(self) -> int:
+        """How many more tasks the executor could take now."""
+        engine = self.engine
+        room = min(self.executor.slots - engine.running - engine.ready, engine.room - len(self.outcomes))
+        return room if room > 0 else 0
+
+    def fill(self, now: float) -> None:
+        """Hand ready tasks to the executor, as many as it wants."""
+        engine = self.engine
+        ids, tasks = engine.submit(self.executor.slots - engine.running, now) if engine.ready else ((), ())
+        if ids:
+            args: Sequence[Any]
+            if self.customs.args is None:
+                args = list(zip(tasks, strict=True))
+            else:
+                ids, args = self._args_of(ids, tasks, now)
+        if ids:
+            self.executor.submit(Calls(ids, args))
+        elif self._inline and engine.running:
+            self.executor.submit(())
+
+    def _args_of(self, ids: Sequence[int], tasks: Sequence[Any], now: float) -> tuple[list[int], list[Any]]:
+        make = self.customs.args
+        assert make is not None
+        good: list[int] = []
+        args: list[Any] = []
+        for id, task in zip(ids, tasks, strict=True):
+            try:
+                args.append(make(task))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                self._fail(id, error, now)
+            else:
+                good.append(id)
+        return good, args
+
+    # ------------------------------------------------------------------ out
+
+    def settle(self, part: Successes | Result, now: float) -> None:
+        """Take in what the executor delivered: a run of successes, or another result."""
+        if isinstance(part, Result):
+            self._settle_one(part, now)
+        elif self.customs.process is None:
+            self._succeed(part.ids, part.values, part.seconds, part.workers, now)
+        else:
+            self._process(part, now)
+
+    def _succeed(
+        self,
+        ids: Sequence[int],
+        values: Sequence[Any],
+        seconds: Sequence[float | None],
+        workers: Sequence[int | None],
+        now: float,
+    ) -> None:
+        known, tasks, tries = self.engine.succeed(ids, now)
+        if len(known) != len(ids):  # some were late: settled before, or never ours
+            position = {id: at for at, id in enumerate(ids)}
+            at = [position[id] for id in known]
+            values = [values[i] for i in at]
+            seconds = [seconds[i] for i in at]
+            workers = [workers[i] for i in at]
+        gathered = self._gathered
+        gathered.ids += known
+        gathered.tasks += tasks
+        gathered.values += values
+        gathered.seconds += seconds
+        gathered.workers += workers
+        if tries:
+            gathered.tries.update(tries)
+
+    def _process(self, part: Successes, now: float) -> None:
+        process = self.customs.process
+        assert process is not None
+        engine = self.engine
+        ids: list[int] = []
+        values: list[Any] = []
+        at: list[int] = []
+        try:
+            for index, id in enumerate(part.ids):
+                if not engine.is_running(id):
+                    engine.late += 1
+                    continue
+                try:
+                    value = process(engine.task(id), part.values[index])
+                except KeyboardInterrupt:
+                    self.rest = part[index + 1 :]
+                    raise
+                except BaseException as error:
+                    self._fail(id, error, now, part.seconds[index], part.workers[index])
+                else:
+                    ids.append(id)
+                    values.append(value)
+                    at.append(index)
+        finally:
+            self._succeed(ids, values, [part.seconds[i] for i in at], [part.workers[i] for i in at], now)
+
+    def _settle_one(self, result: Result, now: float) -> None:
+        if result.id == FATAL:
+            self.fatal = self.fatal or result.error
+            return
+        self.account.reruns += result.reruns
+        engine, error = self.engine, result.error
+        if not engine.is_running(result.id):
+            engine.late += 1
+            return
+        if error is None:
+            self.settle(Successes((result.id,), (result.value,), (result.seconds,), (result.worker,)), now)
+            return
+        task, attempt = engine.task(result.id), engine.attempt(result.id)
+        if isinstance(error, TaskAbandoned):
+            self.account.abandoned += 1
+        elif isinstance(error, WorkerCrashed):
+            self.account.crashes += 1
+        try:
+            delay = self._delay(task, error, attempt)
+        except KeyboardInterrupt:
+            self._fail(result.id, error, now, result.seconds, result.worker, result.traceback, result.output)
+            raise
+        except BaseException as hook_error:
+            hook_error.__cause__ = hook_error.__cause__ or error
+            self._fail(result.id, hook_error, now, result.seconds, result.worker, result.traceback, result.output)
+            return
+        if delay is None:
+            self._fail(result.id, error, now, result.seconds, result.worker, result.traceback, result.output)
+            return
+        engine.retry(result.id, delay, now)
+        for observer in self.observers:
+            observer.retried(task, error, attempt, delay)
+        self.customs.tell("on_retry", task, error, attempt, delay)
+
+    def _delay(self, task: Any, error: BaseException, attempt: int) -> float | None:
+        """Seconds until the next attempt, or None if there is none."""
+        if attempt > self.retry.max_retries or not self.retrying:
+            return None
+        if not self.customs.decides_retries:
+            return self.retry.backoff.delay(attempt, self.random()) if self.retry.wants(error) else None
+        verdict = self.customs.should_retry(task, error, attempt)
+        if not (self.retry.wants(error) if verdict is None else verdict):
+            return None
+        delay = self.customs.retry_delay(task, error, attempt)
+        return self.retry.backoff.delay(attempt, self.random()) if delay is None else delay
+
+    def _fail(
+        self,
+        id: int,
+        error: BaseException,
+        now: float,
+        seconds: float | None = None,
+        worker: int | None = None,
+        traceback: str | None = None,
+        output: str | None = None,
+    ) -> None:
+        task, attempts = self.engine.fail(id, now)
+        self._note(self._error(id, task, error, attempts, seconds, worker, traceback, output))
+
+    def _error(
+        self,
+        id: int,
+        task: Any,
+        error: BaseException,
+        attempts: int,
+        seconds: float | None = None,
+        worker: int | None = None,
+        traceback: str | None = None,
+        output: str | None = None,
+    ) -> Outcome[Any, Any]:
+        if traceback is None and (self.wants_outcomes or self.customs.listens("on_error")):
+            traceback = format_error_text(error)
+        key = self._keys.pop(id, task)
+        return Outcome(
+            id, task, "error", None, error, attempts, seconds, worker, key, traceback, output, stage=self.name
+        )
+
+    def _note(self, outcome: Outcome[Any, Any]) -> None:
+        self._gathered.others.append(outcome)
+
+    def cancel(self, now: float, *, running: bool) -> None:
+        """Settle as cancelled what has not started, or with ``running=True`` all that is left."""
+        for id, task, attempts in self.engine.cancel(now, running=running):
+            key = self._keys.pop(id, task)
+            self._note(Outcome(id, task, "cancelled", attempts=attempts, key=key, stage=self.name))
+
+    # ------------------------------------------------------------------ on
+
+    def flush(self) -> None:
+        """Hand on what has settled since the last flush: keep it, show it, and tell the hooks."""
+        gathered = self._gathered
+        if not gathered.ids and not gathered.others:
+            return
+        self._gathered = _Gathered()
+        batch, others = gathered.settled(), gathered.others
+        self.account.add(batch, others)
+        for observer in self.observers:
+            observer.settled(batch)
+        outcomes: list[Outcome[Any, Any]] = []
+        if self.wants_outcomes or self.customs.wants_successes:
+            outcomes = self._successes(batch)
+        elif self._keys:
+            for id in batch.ids:
+                self._keys.pop(id, None)
+        if self.wants_outcomes:
+            settled = outcomes + others if others else outcomes
+            if self.engine.ordered:
+                settled = self.engine.hold((outcome.id, outcome) for outcome in settled)
+            self.outcomes.extend(settled)
+        if self.customs.wants_successes:
+            for outcome in outcomes:
+                self.customs.tell("on_success", outcome)
+        for outcome in others:
+            if outcome.status != "cancelled":
+                self.customs.tell("on_error" if outcome.status == "error" else "on_duplicate", outcome)
+
+    def _successes(self, batch: Settled) -> list[Outcome[Any, Any]]:
+        keys, tries, name = self._keys, batch.tries, self.name
+        rows = zip(batch.ids, batch.tasks, batch.values, batch.seconds, batch.workers, strict=True)
+        if not keys and not tries:
+            return [
+                Outcome(id, task, "success", value, None, 1, seconds, worker, task, stage=name)
+                for id, task, value, seconds, worker in rows
+            ]
+        return [
+            Outcome(
+                id, task, "success", value, None, tries.get(id, 1), seconds, worker, keys.pop(id, task), stage=name
+            )
+            for id, task, value, seconds, worker in rows
+        ]
+
+    def counts(self) -> Counts:
+        """Where the tasks are now; may be asked from any thread."""
+        engine = self.engine
+        return Counts(
+            taken=engine.admitted,
+            pending=engine.ready + engine.waiting,
+            running=engine.running,
+            succeeded=engine.succeeded,
+            failed=engine.failed,
+            duplicates=engine.duplicates,
+            cancelled=engine.cancelled,
+            retries=engine.retries,
+        )

@@ -1,0 +1,246 @@
+"""The synchronous shell: drives a run in the calling thread, for ``start`` and ``stream``."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from time import monotonic
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast
+
+from celestialflow_core._call import Delivery
+from celestialflow_core._driver.completion import Completions
+from celestialflow_core._driver.interrupt import Guard
+from celestialflow_core._driver.plan import Plan
+from celestialflow_core._driver.run import Ending
+from celestialflow_core._driver.shell import UNRESPONSIVE, Shell
+from celestialflow_core._driver.source import Source
+from celestialflow_core._outcome import Outcome, RunSummary
+from celestialflow_core.executors.interface import Executor, Work
+
+__all__ = ["OutcomeStream", "SyncShell"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+REFRESH = 0.001  # seconds after which a consumer that takes its time gives way to the run
+
+
+class SyncShell(Shell):
+    """Drives a run in the calling thread; every method is to be called inside ``with shell.guard``."""
+
+    def __init__(self, plan: Plan, make_work: Callable[[], Work]) -> None:
+        self._completions: Completions[Delivery] = Completions()
+        super().__init__(plan, self._completions, make_work)
+        self._executor = cast(Executor, plan.executor)
+        self._source: Source | None = None
+        self.guard = Guard(self._completions.wake)
+        self.inbox = self._completions.items
+
+    def open(self) -> None:
+        """Start the executor, then tell everybody that the run begins.
+
+        Raises:
+            WorkerSetupError, NotPicklable, TypeError: The run cannot begin; everything is released.
+        """
+        plan = self._plan
+        plan.run.inbox = self.inbox
+        try:
+            self._source = Source(plan.tasks, plan.total)
+            work = self._route()
+            if work is not None:
+                plan.workers.started = True
+                self._executor.start(work, plan.workers.deliver)
+        except BaseException:
+            self.closed = True
+            self._drop_workers()
+            plan.done()
+            raise
+        self._announce(self._source.total)
+
+    def step(self) -> bool:
+        """One round; True when the run is over and is to be closed."""
+        run, source = self.run, self._source
+        assert source is not None
+        try:
+            if self.guard.presses:
+                run.interrupted(KeyboardInterrupt())
+                return True
+            wait = run.advance()
+            if run.finished:
+                return True
+            wanted = run.wants()
+            if wanted:
+                tasks = source.take(wanted)
+                if source.exhausted:
+                    run.open = False
+                if tasks:
+                    run.take(tasks)
+            elif wait != 0.0:
+                self._completions.wait(wait)
+        except BaseException as error:
+            run.interrupted(error)
+            return True
+        return False
+
+    def close(self) -> RunSummary:
+        """Release everything and settle the account.
+
+        Raises:
+            BaseException: What ended the run, if something did: a stop rule, the iterable's error, Ctrl-C.
+        """
+        self.closed = True
+        error = self._stop() if self._must_stop() else None
+        return self._conclude(error, self._source.error if self._source is not None else None)
+
+    def _stop(self) -> BaseException | None:
+        """Stop the executor while results still come in; a further Ctrl-C ends the grace."""
+        run, executor, grace = self.run, self._executor, self._grace()
+        self._plan.workers.stopped = True
+        failure: list[BaseException] = []
+        finished = threading.Event()
+
+        def stop(grace: float) -> None:
+            try:
+                executor.stop(grace)
+            except BaseException as error:
+                failure.append(error)
+            finally:
+                finished.set()
+                self._completions.wake()
+
+        if "inline" in executor.capabilities:
+            stop(grace)
+        else:
+            threading.Thread(target=stop, args=(grace,), name="celestialflow-stop", daemon=True).start()
+        presses, give_up_at = self.guard.presses, None
+        raised: BaseException | None = None
+        while not finished.is_set() and (give_up_at is None or monotonic() < give_up_at):
+            self._completions.wait(None if give_up_at is None else 0.1)
+            try:
+                run.collect(monotonic())
+            except BaseException as error:  # Ctrl-C in a hook
+                raised = raised or error
+                self.guard.presses += 1
+            if self.guard.presses > presses and give_up_at is None:
+                give_up_at = monotonic() + UNRESPONSIVE
+                threading.Thread(target=_stop_now, args=(executor,), name="celestialflow-stop", daemon=True).start()
+                raised = raised or KeyboardInterrupt()
+        return raised or (failure[0] if failure else None)
+
+    def _drop_workers(self) -> None:
+        workers = self._plan.workers
+        workers.route(None)
+        workers.stopped = True
+        if workers.started:
+            self._executor.stop(0)
+
+    def abort(self) -> None:
+        """Stop the workers at once and call nobody: for a stream that nobody will close."""
+        self.closed = True
+        try:
+            self._drop_workers()
+            for observer in self._plan.observers:
+                observer.finish(None)
+        finally:
+            self._plan.done()
+
+
+def _stop_now(executor: Executor) -> None:
+    try:
+        executor.stop(0)
+    except Exception as error:
+        warnings.warn(f"The executor's stop(0) raised {error!r}.", RuntimeWarning, stacklevel=1)
+
+
+class OutcomeStream(Generic[T, R]):
+    """The outcomes of a run, as they settle: an iterator, and a context manager that ends the run when it is left.
+
+    A stream that is dropped unclosed stops its workers at once, calls no hook, and emits a ResourceWarning.
+    """
+
+    def __init__(self, shell: SyncShell) -> None:
+        self._shell = shell
+        self._outcomes = shell.run.stage.outcomes
+        self._inbox = shell.inbox
+        self._refresh_at = 0.0
+        self._error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Outcome[T, R]]:
+        return self
+
+    def __next__(self) -> Outcome[T, R]:
+        outcomes = self._outcomes
+        if not outcomes:
+            self._advance()
+            if not outcomes:
+                error, self._error = self._error, None
+                if error is not None:
+                    raise error
+                raise StopIteration
+        elif self._inbox and (now := monotonic()) > self._refresh_at and not self._shell.closed:
+            # The consumer takes its time: settle what has come and fill the executor, so that no worker idles.
+            self._refresh_at = now + REFRESH
+            self._refresh()
+        return outcomes.popleft()
+
+    def _advance(self) -> None:
+        """Go on until there is an outcome, or the run is over and closed."""
+        shell, outcomes = self._shell, self._outcomes
+        with shell.guard:
+            while not shell.closed:
+                if shell.step():
+                    self._close()
+                elif outcomes:
+                    break
+        self._refresh_at = monotonic() + REFRESH
+
+    def _refresh(self) -> None:
+        shell = self._shell
+        with shell.guard:
+            try:
+                shell.run.advance()
+            except BaseException as error:
+                shell.run.interrupted(error)
+            if shell.run.ending is not None:
+                self._close()
+
+    def _close(self) -> None:
+        """The run is over. An error comes after the outcomes that are left, but Ctrl-C and its like come at once."""
+        try:
+            self._shell.close()
+        except Exception as error:
+            self._error = error
+        except BaseException:
+            self._outcomes.clear()
+            raise
+
+    def close(self) -> None:
+        """End the run: take nothing new, give what runs ``grace`` seconds, and release every worker."""
+        shell = self._shell
+        if not shell.closed:
+            with shell.guard:
+                shell.run.end(Ending(reason="The stream was closed.", grace=shell.grace))
+                shell.close()
+        self._outcomes.clear()
+
+    def __enter__(self) -> OutcomeStream[T, R]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self, warn: Any = warnings.warn) -> None:
+        shell: SyncShell | None = getattr(self, "_shell", None)
+        if shell is not None and not shell.closed:
+            shell.abort()
+            warn(
+                "A stream was dropped before its end, and its workers have been stopped. Use 'with manager.stream(...) "
+                "as outcomes:', or call its close().",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )

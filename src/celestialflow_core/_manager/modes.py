@@ -1,0 +1,176 @@
+"""From ``execution_mode`` to an executor, and which options it can keep."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from celestialflow_core._manager.options import Options
+from celestialflow_core.executors.interface import AsyncExecutor, Executor
+from celestialflow_core.plugins import Registry
+
+__all__ = ["Mode", "choose", "is_coroutine_function"]
+
+# What an option needs of an executor, and what to do where it is missing.
+NEEDS = {
+    "task_timeout": ("timeout", "it cannot end a running call. Modes that can: thread, process, async"),
+    "worker_setup": ("setup", "it does not run set-up code in its workers. Modes that do: serial, thread, process, async"),
+}
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Mode:
+    """How the calls of a manager are executed.
+
+    Attributes:
+        name: For logs and messages.
+        make: Makes the executor, not started.
+        capabilities: What it can do, or None where only the made executor tells.
+        is_async: Whether it awaits the function, or None where only the made executor tells.
+    """
+
+    name: str
+    make: Callable[[], Executor | AsyncExecutor]
+    capabilities: frozenset[str] | None
+    is_async: bool | None
+
+    def check(self, func: Callable[..., Any], options: Options) -> None:
+        """Refuse a function or an option that this mode cannot do justice to.
+
+        Raises:
+            TypeError: A coroutine function where functions are called, or the other way round.
+            ValueError: An option that the executor cannot keep.
+        """
+        if self.is_async is not None:
+            _check_function(func, self.name, self.is_async)
+        if self.capabilities is None:
+            return
+        for option, (capability, reason) in NEEDS.items():
+            if getattr(options, option) is not None and capability not in self.capabilities:
+                raise ValueError(f"{option} does not work with execution_mode={self.name!r}: {reason}.")
+
+    def executor(self, func: Callable[..., Any], options: Options) -> Executor | AsyncExecutor:
+        """Make the executor, and check what could not be checked before.
+
+        Raises:
+            TypeError, ValueError: As ``check``; or what was made is no executor.
+        """
+        made = self.make()
+        if not isinstance(made, Executor):
+            raise TypeError(
+                f"execution_mode={self.name!r} made {type(made).__name__}, which is no executor: it needs start, submit, "
+                f"stop, slots and capabilities (see celestialflow_core.executors.Executor)."
+            )
+        known = attrs.evolve(self, capabilities=made.capabilities, is_async=_is_async(made))
+        known.check(func, options)
+        return made
+
+
+def choose(execution_mode: Any, func: Callable[..., Any], options: Options, registry: Registry) -> Mode:
+    """The mode that *execution_mode* means.
+
+    Args:
+        execution_mode: None (serial, or async for a coroutine function); the name of an executor; an `Executor`; a
+            ``concurrent.futures.Executor``; or a function of no arguments that makes one of the two.
+
+    Raises:
+        UnknownExecutor: No executor has this name.
+        PluginError: The plugin that has it cannot be used.
+        TypeError: It is none of these.
+    """
+    if execution_mode is None:
+        execution_mode = "async" if is_coroutine_function(func) else "serial"
+    if isinstance(execution_mode, str):
+        factory = registry.executor_factory(execution_mode)
+        return Mode(
+            name=execution_mode,
+            make=functools.partial(_make_named, execution_mode, factory, options),
+            capabilities=getattr(factory, "capabilities", None),
+            is_async=getattr(factory, "is_async", None),
+        )
+    if options.executor_options:
+        raise ValueError(
+            f"executor_options are for an executor that is named; {execution_mode!r} is one already. Give it its "
+            f"options when you make it."
+        )
+    if isinstance(execution_mode, Executor) and not isinstance(execution_mode, type):
+        return Mode(
+            name=type(execution_mode).__name__,
+            make=lambda: execution_mode,
+            capabilities=execution_mode.capabilities,
+            is_async=_is_async(execution_mode),
+        )
+    if _is_pool(execution_mode) or callable(execution_mode):
+        name = getattr(execution_mode, "__name__", None) or type(execution_mode).__name__
+        pool = _is_pool(execution_mode)
+        return Mode(
+            name=name,
+            make=functools.partial(_make_given, execution_mode, options.worker_limit),
+            capabilities=frozenset() if pool else None,
+            is_async=False if pool else None,
+        )
+    raise TypeError(
+        f"execution_mode must be the name of an executor ({', '.join(registry.executors)}), an executor, a "
+        f"concurrent.futures.Executor, or a function that makes one, got {execution_mode!r}."
+    )
+
+
+def _make_named(name: str, factory: Callable[..., Any], options: Options) -> Any:
+    try:
+        return factory(options.worker_limit, **options.executor_options)
+    except TypeError as error:
+        if not options.executor_options:
+            raise
+        given = ", ".join(options.executor_options)
+        raise TypeError(f"execution_mode={name!r} does not take these executor_options ({given}): {error}") from error
+
+
+def _make_given(given: Any, worker_limit: int | None) -> Any:
+    from celestialflow_core.executors.futures import FuturesExecutor
+
+    if _is_pool(given):
+        return FuturesExecutor(given, worker_limit)
+    first = given()
+    if not _is_pool(first):
+        return first
+    made = [first]
+    return FuturesExecutor(lambda: made.pop() if made else given(), worker_limit)
+
+
+def _is_pool(value: object) -> bool:
+    from concurrent.futures import Executor as Pool
+
+    return isinstance(value, Pool)
+
+
+def _is_async(executor: object) -> bool:
+    return inspect.iscoroutinefunction(getattr(executor, "start", None))
+
+
+def is_coroutine_function(func: Any) -> bool:
+    """True for a coroutine function, also as a method, in a partial, or as the ``__call__`` of an object."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    if inspect.iscoroutinefunction(func):
+        return True
+    return not inspect.isclass(func) and inspect.iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004
+
+
+def _check_function(func: Any, mode: str, is_async: bool) -> None:
+    bare = func.func if isinstance(func, functools.partial) else func
+    if inspect.isasyncgenfunction(bare):
+        raise TypeError("func is an async generator function; it must return one result. Make it a coroutine function.")
+    if is_async and not is_coroutine_function(func):
+        raise TypeError(
+            f"func is no coroutine function, and execution_mode={mode!r} awaits it. Use execution_mode='thread', or "
+            f"define it with 'async def'."
+        )
+    if not is_async and is_coroutine_function(func):
+        raise TypeError(
+            f"func is a coroutine function, and execution_mode={mode!r} calls it without awaiting. Use "
+            f"execution_mode='async'."
+        )

@@ -1,0 +1,1 @@
+from celestialflow_core._observe.text import cut as cut

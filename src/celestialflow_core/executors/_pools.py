@@ -1,0 +1,93 @@
+"""What can be known of, and done to, a ``concurrent.futures`` pool that is not ours to understand.
+
+The only module that looks behind a pool's public face. It does so to end processes that would not end by themselves
+and to name how one died, and does without wherever a pool keeps its processes elsewhere.
+"""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import threading
+from concurrent.futures import Executor as Pool
+from concurrent.futures import Future
+from typing import Any
+
+from celestialflow_core.executors._packing import reason_of
+
+__all__ = ["Closing", "ask_to_cancel", "has_processes", "processes_of"]
+
+
+def has_processes(pool: Pool) -> bool:
+    """Whether *pool* surely runs its calls in other processes; False means that it cannot be told."""
+    return isinstance(getattr(pool, "_processes", None), dict)
+
+
+def processes_of(pool: Pool) -> list[Any]:
+    """The worker processes that *pool* has now, where it keeps them as the standard library and loky do."""
+    held = getattr(pool, "_processes", None)
+    found = list(held.values()) if isinstance(held, dict) else []
+    return [process for process in found if hasattr(process, "kill") and hasattr(process, "exitcode")]
+
+
+def ask_to_cancel(future: Future[Any]) -> None:
+    """Request that *future* be cancelled. That it cannot be is no error: its result is then waited for, or dropped."""
+    try:
+        future.cancel()
+    except Exception:  # parsl raises NotImplementedError; any answer but a cancellation means the same
+        return
+
+
+class Closing:
+    """A pool on its way out: shut down by a thread of its own, since ``shutdown`` may wait for ever."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        # Read now: a pool forgets its processes as soon as it is shut down.
+        self._processes = processes_of(pool)
+        self.cancels = "cancel_futures" in inspect.signature(pool.shutdown).parameters
+        """Whether the pool cancels what it has not started by itself."""
+        self.can_kill = bool(self._processes)
+        """Whether the pool has processes that `kill` can end."""
+        self.problem: str | None = None
+        self._thread = threading.Thread(target=self._shut_down, name="celestialflow-pool-closing", daemon=True)
+        self._thread.start()
+
+    def _shut_down(self) -> None:
+        try:
+            if self.cancels:
+                self._pool.shutdown(wait=True, cancel_futures=True)
+            else:
+                self._pool.shutdown(wait=True)
+        except Exception as error:
+            self.problem = reason_of(error)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the pool was gone within *seconds*."""
+        self._thread.join(max(0.0, seconds))
+        return not self._thread.is_alive()
+
+    def kill(self) -> None:
+        """End the pool's processes, if it has any that can be found."""
+        for process in self._processes:
+            try:
+                process.kill()
+            except (OSError, ValueError, AttributeError):  # it is gone already
+                continue
+
+    def finish(self, seconds: float) -> None:
+        """Wait up to *seconds*, and kill what is still there then."""
+        if not self.wait(seconds):
+            self.kill()
+            self.wait(5.0)
+
+    def exitcode(self) -> int | None:
+        """How the process died that took the pool along, where that is plain; ask after the end.
+
+        A pool that breaks ends its other workers itself: by SIGTERM (the standard library) or SIGKILL (loky).
+        """
+        codes = {process.exitcode for process in self._processes} - {None, 0}
+        for pools_own in (-signal.SIGTERM, -signal.SIGKILL):
+            if len(codes) > 1:
+                codes.discard(int(pools_own))
+        return codes.pop() if len(codes) == 1 else None

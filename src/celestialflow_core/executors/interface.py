@@ -1,0 +1,155 @@
+"""What an executor is. Everything that a plugin author has to implement is on this page.
+
+    driver                                  executor
+      | start(work, deliver)  ----------------> |   make workers ready, without waiting for them
+      | submit(calls)  -----------------------> |   take calls; never block for long
+      | <------------------- deliver(results)   |   from any thread, any number at a time
+      | stop(grace)  -------------------------> |   end what runs within grace seconds, then leave nothing behind
+
+An executor knows calls and results; it has never heard of retries, hooks, results kept, or graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import Context, ContextVar
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+
+from celestialflow_core._call import Call, Calls, Delivery, Drain, Result, Successes
+
+__all__ = [
+    "AsyncExecutor",
+    "Call",
+    "Calls",
+    "Deliver",
+    "Delivery",
+    "Drain",
+    "Executor",
+    "ExecutorFactory",
+    "Result",
+    "Successes",
+    "Work",
+    "Worker",
+    "current_worker",
+    "describe",
+]
+
+Deliver = Callable[[Delivery], None]
+
+
+@attrs.define(eq=False)
+class Work:
+    """What an executor is to do with every call of its runs.
+
+    Attributes:
+        func: The function; called as ``func(*call.args)``, awaited in an `AsyncExecutor`.
+        setup: Run once in each worker before its first call (a function or a generator function), or None.
+        timeout: The longest a call may run, in seconds from its start, or None. Only given to executors whose
+            capabilities hold "timeout".
+        context: The caller's context variables; the driver sets it anew at the start of each run.
+    """
+
+    func: Callable[..., Any]
+    setup: Callable[[], Any] | None = None
+    timeout: float | None = None
+    context: Context = attrs.field(factory=Context)
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs calls and delivers their results.
+
+    Attributes:
+        slots: How many calls it wants in flight now, at least 1; may change during a run.
+        capabilities: What it can do beyond the minimum: "timeout" (it keeps `Work.timeout`), "setup" (it runs
+            `Work.setup`), "inline" (it runs calls inside ``submit``, and is called with an empty batch while some
+            are left). Missing means none.
+    """
+
+    slots: int
+    capabilities: frozenset[str]
+
+    def start(self, work: Work, deliver: Deliver) -> None:
+        """Make ready. Called once before the first ``submit``; should not wait for workers.
+
+        Raises:
+            WorkerSetupError: No worker can start.
+            NotPicklable: The function cannot be sent to the workers.
+        """
+        ...
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        """Take *calls*. Each must be delivered exactly once, unless ``stop`` comes first. Never blocks for long."""
+        ...
+
+    def stop(self, grace: float) -> None:
+        """Drop what has not started, give what runs *grace* seconds, and return when nothing of it is left.
+
+        What is delivered before this returns counts; the rest is settled as cancelled. May be called twice.
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncExecutor(Protocol):
+    """The same verbs for an executor that lives inside the running event loop; all are called in its thread."""
+
+    slots: int
+    capabilities: frozenset[str]
+
+    async def start(self, work: Work, deliver: Deliver) -> None:
+        """As `Executor.start`."""
+        ...
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        """As `Executor.submit`."""
+        ...
+
+    async def stop(self, grace: float) -> None:
+        """As `Executor.stop`."""
+        ...
+
+
+ExecutorFactory = Callable[..., "Executor | AsyncExecutor"]
+
+
+@attrs.define(eq=False)
+class Worker:
+    """The worker that runs the current call.
+
+    Attributes:
+        index: From 0; a replaced worker passes its index on.
+        env: The environment variables that were set for it alone.
+        state: What ``worker_setup`` returned or yielded.
+    """
+
+    index: int
+    env: dict[str, str] = attrs.field(factory=dict)
+    state: Any = None
+
+
+CURRENT_WORKER: ContextVar[Worker] = ContextVar("celestialflow_current_worker")
+
+
+def current_worker() -> Worker:
+    """The worker that is running the caller: its ``index``, ``env``, and the ``state`` from ``worker_setup``.
+
+    Raises:
+        RuntimeError: Called outside of a task or of its set-up.
+    """
+    try:
+        return CURRENT_WORKER.get()
+    except LookupError:
+        raise RuntimeError("current_worker() works only inside a task, or in worker_setup.") from None
+
+
+def describe(args: tuple[Any, ...], limit: int = 50) -> str:
+    """A short text that names the call with *args* in a message; never raises."""
+    shown = args[0] if len(args) == 1 else args
+    try:
+        text = repr(shown)
+    except Exception as error:
+        text = f"<{type(shown).__name__}, whose repr raises {type(error).__name__}>"
+    return f"task {text if len(text) <= limit else text[: limit - 3] + '...'}"

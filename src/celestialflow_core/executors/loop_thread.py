@@ -1,0 +1,106 @@
+"""Gives an `AsyncExecutor` an event loop of its own, in one helper thread, so that synchronous code can use it.
+
+The engine, hooks and the iterable stay in the caller's thread, and the caller may itself have a running loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from celestialflow_core._call import Call
+from celestialflow_core.executors.interface import AsyncExecutor, Deliver, Work
+
+__all__ = ["LoopThread"]
+
+PATIENCE = 0.5  # seconds that cancelled tasks have to end
+
+
+class LoopThread:
+    """An `Executor` that runs *inner* on a private loop."""
+
+    def __init__(self, inner: AsyncExecutor) -> None:
+        self._inner = inner
+        self.capabilities = inner.capabilities
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stop_lock = threading.Lock()
+
+    @property
+    def slots(self) -> int:
+        """As the inner executor's."""
+        return self._inner.slots
+
+    @property
+    def abandoned(self) -> int:
+        """How many coroutines were left behind."""
+        return getattr(self._inner, "abandoned", 0)
+
+    def start(self, work: Work, deliver: Deliver) -> None:
+        """Start the thread and its loop, and in it the inner executor."""
+        started: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(work, deliver, started), name="celestialflow-loop", daemon=True
+        )
+        self._thread.start()
+        try:
+            started.result()
+        except BaseException:
+            self._thread.join()
+            self._thread = self._loop = None
+            raise
+
+    def _run(self, work: Work, deliver: Deliver, started: Future[None]) -> None:
+        loop = self._loop = asyncio.new_event_loop()
+        helpers = ThreadPoolExecutor(thread_name_prefix="celestialflow-to-thread")
+        loop.set_default_executor(helpers)  # what asyncio.to_thread uses in the calls
+        try:
+            try:
+                loop.run_until_complete(self._inner.start(work, deliver))
+            except BaseException as error:
+                started.set_exception(error)
+                return
+            started.set_result(None)
+            loop.run_forever()
+        finally:
+            _close(loop, helpers)
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        """Hand *calls* over to the loop's thread."""
+        if calls:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._inner.submit, calls)
+
+    def stop(self, grace: float) -> None:
+        """Stop the inner executor, then the loop and the thread."""
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has been closed by another call of stop
+            stopping = asyncio.run_coroutine_threadsafe(self._inner.stop(grace), loop)
+            stopping.result()
+            loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        self._loop = self._thread = None
+
+
+def _close(loop: asyncio.AbstractEventLoop, helpers: ThreadPoolExecutor) -> None:
+    """End what the calls left in the loop, as far as it lets itself be ended, and close it.
+
+    ``asyncio.Runner`` is no help here: it waits for ever for a task that swallows its cancellation.
+    """
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=PATIENCE))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    # A thread that is stuck in a call of to_thread cannot be waited for; those that are free end at once.
+    ending = threading.Thread(target=helpers.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+    ending.start()
+    ending.join(PATIENCE)
+    loop.set_exception_handler(lambda *_: None)  # it would log every task that swallowed its cancellation
+    loop.close()

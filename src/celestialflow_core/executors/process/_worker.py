@@ -1,0 +1,387 @@
+"""The worker process: what runs in the fresh interpreter.
+
+Two threads. The main thread runs the calls, so that a task may use signals and whatever else wants the main thread.
+The listener reads the connection: it queues leases, hands back calls that have not started, and while work is queued
+looks every few milliseconds whether finished results wait to be sent. The end of the stream means that the parent is
+gone, and ends the worker, whatever runs.
+
+A result is pickled when its call ends, in the main thread, as part of the call: so a call that fails, hangs or dies
+while its result is pickled is the one that is charged, and a task that returns the same list each time returns what
+was in it then. What waits to be sent is plain data.
+
+This module and what it imports at the top need the standard library alone.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import sys
+import threading
+import time
+from array import array
+from collections import deque
+from itertools import repeat
+from mmap import mmap
+from queue import SimpleQueue
+from typing import Any
+
+import celestialflow_core.executors.process.failures as failures
+import celestialflow_core.executors.process.wire as wire
+from celestialflow_core.executors.process.classes import hold_classes
+from celestialflow_core.executors.process.memory import ENDED, SINCE, STARTED, lines
+from celestialflow_core.executors.process.pickling import ATOMS, decode, encode_from_worker
+from celestialflow_core.executors.process.tracebacks import traceback_text
+
+__all__ = ["CONNECTION_LOST", "main"]
+
+CONNECTION_LOST = 83
+"""The exit status of a worker whose task has closed the connection."""
+
+_PATIENCE = 0.005  # seconds that a finished result may wait while later calls run
+_GATHERING = 0.001  # seconds of work below which results wait for those of the next lease
+
+_forked: list[int] = []  # holds something in a process that a task has forked
+
+
+class Packed:
+    """A value or an error as its frame."""
+
+    __slots__ = ("frame", "is_error")
+
+    def __init__(self, frame: bytes, is_error: bool) -> None:
+        self.frame = frame
+        self.is_error = is_error
+
+
+class Lease:
+    """Calls that this worker has. Both threads pop from ``items``, from either end; that is atomic."""
+
+    __slots__ = ("count", "framed", "items")
+
+    def __init__(self, items: deque[Any], framed: bool) -> None:
+        self.items = items
+        self.count = len(items)
+        self.framed = framed
+
+
+def main(connection: int, memory: int, index: int, parent: int) -> None:
+    """Serve as worker *index*.
+
+    Args:
+        connection: The descriptor of our end of the connection.
+        memory: The descriptor of the shared memory.
+        index: Which line of it is ours.
+        parent: The process id of the parent.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _die_with(parent)
+    hold_classes()
+    os.register_at_fork(before=_flush_streams, after_in_child=lambda: _forked.append(1))
+    first = wire.receive(connection)
+    if first is None:
+        os._exit(0)
+    shared = mmap(memory, 0)
+    os.close(memory)
+    _Worker(connection, shared, index, decode(first[2])).serve()
+
+
+class _Unfit(BaseException):
+    """What could not be unpickled or pickled: not raised by the function."""
+
+    def __init__(self, kind: int, error: BaseException) -> None:
+        super().__init__(kind, error)
+        self.kind = kind
+        self.error = error
+
+
+class _Worker:
+    def __init__(self, connection: int, shared: mmap, index: int, preamble: dict[str, Any]) -> None:
+        self._connection = connection
+        self._identity = os.getpid(), os.fstat(connection).st_ino
+        self._counts, self._times = lines(shared, index)
+        self._index = index
+        self._preamble = preamble
+        # Leases, definitions of classes, and at the end None.
+        self._queue: SimpleQueue[Lease | bytearray | None] = SimpleQueue()
+        self._live: deque[Lease] = deque()  # the listener's: leases that may hold calls that have not started
+        self._received = self._finished = 0  # leases; the first written by the listener, the second by the main thread
+        self._sending = threading.Lock()
+        self._values: list[Any] = []
+        self._seconds: list[float] = []
+        self._sent_at = 0.0
+        self._func: Any = None
+        self._rest: Any = None
+
+    def serve(self) -> None:
+        """Set up, run leases until told to end, tear down, and leave."""
+        threading.Thread(target=self._listen, name="celestialflow-listener", daemon=True).start()
+        self._set_up()
+        while True:
+            lease = self._queue.get()
+            if lease is None:
+                break
+            if isinstance(lease, bytearray):
+                self._define(lease)
+                continue
+            self._run(lease)
+            self._finished += 1
+            del lease
+            # Small leases in a row: their results go in one message, or the parent drowns in them.
+            if self._queue.empty() or time.monotonic() - self._sent_at > _GATHERING:
+                self._flush()
+            if self._queue.empty():
+                _flush_streams()
+        self._tear_down()
+        _flush_streams()
+        # Not sys.exit: it would wait for every thread that a task has left running.
+        os._exit(0)
+
+    # ------------------------------------------------------------------ begin and end
+    def _set_up(self) -> None:
+        preamble = self._preamble
+        sys.argv[:] = preamble["argv"]
+        try:
+            os.chdir(preamble["cwd"])
+        except OSError:
+            pass  # it is gone, or there was none: the worker has the parent's present one
+        try:
+            self._func = decode(preamble["func"])
+            setup = preamble["setup"] and decode(preamble["setup"])
+        except BaseException as error:
+            if isinstance(error, ModuleNotFoundError):
+                reason = f"A worker process cannot import {error.name!r}, which the function needs."
+            else:
+                reason = f"The function cannot be loaded in a worker process: {failures.reason_of(error)}."
+            return self._give_up(reason, error)
+        from celestialflow_core.executors.interface import CURRENT_WORKER, Worker
+
+        worker = Worker(self._index, preamble["env"])
+        CURRENT_WORKER.set(worker)
+        if setup:
+            try:
+                worker.state = setup()
+                if hasattr(worker.state, "send") and hasattr(worker.state, "throw"):
+                    self._rest = worker.state
+                    worker.state = next(self._rest)
+            except BaseException as error:
+                self._give_up(f"worker_setup raised {failures.reason_of(error)}.", error)
+        self._send(wire.READY)
+
+    def _give_up(self, reason: str, error: BaseException) -> None:
+        self._send(wire.SETUP_FAILED, 0, [pickle.dumps((reason, traceback_text(error, skip=1)))])
+        _flush_streams()
+        os._exit(1)
+
+    def _tear_down(self) -> None:
+        if self._rest is None:
+            return
+        try:
+            next(self._rest, None)
+        except BaseException as error:  # every outcome is delivered already: stderr is all that is left to tell
+            print(f"The tear-down of worker_setup raised:\n{traceback_text(error)}", file=sys.stderr)
+
+    # ------------------------------------------------------------------ the main thread
+    def _define(self, definitions: bytearray) -> None:
+        """Make the classes known that the next leases need."""
+        try:
+            decode(definitions)
+        except BaseException as error:  # each call that needs one of the classes then fails by itself; this says why
+            print(f"A class could not be rebuilt in a worker:\n{traceback_text(error)}", file=sys.stderr)
+
+    def _run(self, lease: Lease) -> None:
+        """Run the calls of *lease*, as far as the listener does not take them away."""
+        func, framed, items = self._func, lease.framed, lease.items
+        counts, times, clock = self._counts, self._times, time.monotonic
+        add_value, add_seconds = self._values.append, self._seconds.append
+        started = counts[STARTED]
+        now = clock()
+        due = now + _PATIENCE
+        try:
+            # The cheapest loop that pops: popleft is atomic, so a call is either run here or handed back.
+            for args in map(deque.popleft, repeat(items)):
+                started += 1
+                times[SINCE] = now
+                counts[STARTED] = started
+                try:
+                    if framed:
+                        args = _unpacked(args)
+                    value = func(*args)
+                    if type(value) not in ATOMS:
+                        value = Packed(_packed(value), False)
+                except BaseException as error:
+                    if _forked:
+                        _leave()
+                    value = Packed(failures.pack(*_sorted_out(error)), True)
+                if _forked:
+                    _leave()
+                args = None
+                add_value(value)
+                value = None
+                end = clock()
+                add_seconds(end - now)
+                counts[ENDED] = started
+                now = end
+                if end > due:
+                    self._flush()
+                    due = clock() + _PATIENCE
+        except IndexError:
+            return  # the lease is empty
+
+    def _flush(self) -> None:
+        """Send every result that has not been sent. From either thread; runs no code of the user's."""
+        with self._sending:
+            count = len(self._seconds)  # the main thread adds the seconds last
+            if not count:
+                return
+            values, seconds = self._values[:count], self._seconds[:count]
+            del self._values[:count], self._seconds[:count]
+            kind, body = _results(values)
+            self._write(wire.message(kind, count, [array("d", seconds).tobytes(), *body]), count)
+            self._sent_at = time.monotonic()
+
+    def _send(self, kind: int, count: int = 0, body: list[bytes] | None = None) -> None:
+        with self._sending:
+            self._write(wire.message(kind, count, body or []), 0)
+
+    def _write(self, buffers: list[wire.Buffer], results: int) -> None:
+        # A copy that a task has forked must not write, and neither must we if the task has closed our descriptor and
+        # the number belongs to somebody else by now.
+        try:
+            if os.getpid() != self._identity[0]:
+                os._exit(0)
+            if os.fstat(self._connection).st_ino != self._identity[1]:
+                raise OSError("the descriptor is another file by now")
+            wire.send(self._connection, buffers)
+        except OSError:
+            if results == 1:
+                # One call's result is all that is lost, so that call did it: have it charged.
+                self._counts[ENDED] = self._counts[STARTED] - 1
+            os._exit(CONNECTION_LOST)
+
+    # ------------------------------------------------------------------ the listener
+    def _listen(self) -> None:
+        poller = select.poll()
+        poller.register(self._connection, select.POLLIN)
+        while True:
+            if self._must_watch() and not poller.poll(_PATIENCE * 1000):
+                self._flush()
+                continue
+            try:
+                received = wire.receive(self._connection)
+            except OSError:
+                return  # the task has closed the connection; the main thread finds out when it sends
+            if received is None:
+                os._exit(0)
+            kind, count, body = received
+            if kind == wire.PLAIN_LEASE:
+                self._enqueue(_plain_items(count, body), False)
+            elif kind == wire.FRAMED_LEASE:
+                self._enqueue(_framed_items(count, body), True)
+            elif kind == wire.DEFINE:
+                self._queue.put(body)
+            elif kind == wire.HAND_BACK:
+                self._hand_back(count)
+            elif kind == wire.EXIT:
+                self._queue.put(None)
+            # A large argument must not live in this frame until the next message comes.
+            del received, body
+
+    def _must_watch(self) -> bool:
+        """Whether a finished result may have to wait behind a call that runs."""
+        unfinished = self._received - self._finished
+        return unfinished > 1 or (unfinished == 1 and (self._live[-1].count > 1 or bool(self._seconds)))
+
+    def _enqueue(self, items: deque[Any], framed: bool) -> None:
+        while self._live and not self._live[0].items:
+            self._live.popleft()
+        lease = Lease(items, framed)
+        self._live.append(lease)
+        self._received += 1
+        self._queue.put(lease)
+
+    def _hand_back(self, wanted: int) -> None:
+        given = 0
+        for lease in reversed(self._live):
+            while given < wanted and lease.items:
+                try:
+                    lease.items.pop()
+                except IndexError:
+                    break  # the main thread was faster
+                given += 1
+        self._send(wire.HANDED_BACK, given)
+
+
+def _plain_items(count: int, body: bytearray) -> deque[tuple[Any, ...]]:
+    view = memoryview(body)
+    arity = int.from_bytes(view[:4], "little")
+    if not arity:
+        return deque(repeat((), count))
+    return deque(zip(*[iter(decode(view[4:]))] * arity, strict=True))
+
+
+def _framed_items(count: int, body: bytearray) -> deque[memoryview]:
+    view = memoryview(body)
+    return deque(wire.frames_of(view[8 * count :], view[: 8 * count].cast("Q").tolist()))
+
+
+def _unpacked(frame: memoryview) -> tuple[Any, ...]:
+    try:
+        args: tuple[Any, ...] = decode(frame)
+    except BaseException as error:
+        raise _Unfit(failures.ARGUMENT, error) from None
+    return args
+
+
+def _packed(value: object) -> bytes:
+    try:
+        return encode_from_worker(value)
+    except BaseException as error:
+        raise _Unfit(failures.RESULT, error) from None
+
+
+def _sorted_out(error: BaseException) -> tuple[BaseException, int]:
+    return (error.error, error.kind) if isinstance(error, _Unfit) else (error, failures.RAISED)
+
+
+def _results(values: list[Any]) -> tuple[int, list[bytes]]:
+    """The kind and the body of a message with *values*: one pickle where all are atoms, else a frame each."""
+    if Packed not in set(map(type, values)):
+        return wire.PLAIN_RESULTS, [pickle.dumps(values, 5)]
+    table: list[int] = []
+    frames: list[bytes] = []
+    for value in values:
+        is_error = isinstance(value, Packed) and value.is_error
+        frame = value.frame if isinstance(value, Packed) else pickle.dumps(value, 5)
+        table.append(len(frame) << 1 | is_error)
+        frames.append(frame)
+    return wire.FRAMED_RESULTS, [wire.table_of(table), *frames]
+
+
+def _leave() -> None:
+    """End a copy of the worker that a task has forked and that came back from the task."""
+    _flush_streams()
+    os._exit(0)
+
+
+def _flush_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # None, closed, or nobody reads it: what the task does with its streams is its own affair
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process when the thread that spawned it ends (Linux)."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # 1 is PR_SET_PDEATHSIG
+    except (ImportError, OSError, AttributeError):
+        return  # no such thing here; the end of the stream remains
+    if os.getppid() != parent:
+        os._exit(0)  # the parent died before the signal was set

@@ -1,0 +1,122 @@
+"""`ProcessExecutor`: what the driver calls. The work is done by the pool, on a thread of its own."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+
+import celestialflow_core.executors.process.failures as failures
+from celestialflow_core._call import Call, Calls
+from celestialflow_core.errors import NotPicklable, WorkerSetupError
+from celestialflow_core.executors.interface import Deliver, Work
+from celestialflow_core.executors.process.cgroup import usable_cpus
+from celestialflow_core.executors.process.pickling import Shipped, ship
+from celestialflow_core.executors.process.pool import Pool
+from celestialflow_core.executors.process.spawn import Recipe
+
+__all__ = ["ProcessExecutor"]
+
+
+class ProcessExecutor:
+    """Runs calls on worker processes, each a fresh interpreter.
+
+    Workers are started as calls come in, and never more than there are calls. What ends the whole run (a set-up that
+    raises, a function that workers cannot import, workers that keep dying before they are ready) is delivered as one
+    `Result` whose id is -1 and whose error is a `WorkerSetupError`; nothing is delivered after it, and ``stop`` is
+    still to be called. Warnings (a system limit leaves fewer workers than wanted) are given in the caller's thread.
+
+    Args:
+        worker_limit: The most workers; None for the cpus that this process may use.
+    """
+
+    capabilities = frozenset({"timeout", "setup"})
+
+    def __init__(self, worker_limit: int | None = None) -> None:
+        if worker_limit is not None and (isinstance(worker_limit, bool) or worker_limit < 1):
+            raise ValueError(
+                f"worker_limit must be a positive int or None, got {worker_limit!r}. None lets the executor choose."
+            )
+        self.worker_limit = usable_cpus() if worker_limit is None else worker_limit
+        self.slots = 2 * self.worker_limit
+        self._work: Work | None = None
+        self._pool: Pool | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, work: Work, deliver: Deliver) -> None:
+        """Make ready; workers start with the first calls.
+
+        Called again with the same *work* while started, it keeps the workers and only takes the new *deliver*.
+
+        Raises:
+            NotPicklable: The function, or ``worker_setup``, cannot be sent to a worker.
+            WorkerSetupError: The system refuses even the thread and the memory that the executor itself needs.
+        """
+        if self._pool is not None:
+            if work is not self._work:
+                raise RuntimeError("The executor is running other work. Stop it first, or use a second one.")
+            self._pool.deliver = deliver
+            return
+        if not sys.executable:
+            raise WorkerSetupError("Worker processes need the path of the Python interpreter; sys.executable is empty.")
+        recipe = Recipe(
+            func=_shipped(work.func, "The function"),
+            setup=None if work.setup is None else _shipped(work.setup, "worker_setup"),
+            threads=max(1, usable_cpus() // self.worker_limit),
+        )
+        try:
+            pool = Pool(recipe, self.worker_limit, work.timeout, deliver, self._set_slots)
+        except OSError as error:
+            raise WorkerSetupError(f"The process executor cannot start: {error}.") from error
+        # A daemon, so that a program which ends without stop() is not held up; its workers end with it.
+        thread = threading.Thread(target=pool.run, name="celestialflow-processes", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            pool.close()
+            pool.release()
+            raise WorkerSetupError(
+                f"The process executor cannot start its thread: {error}. The limit on processes and threads "
+                f"(ulimit -u, or the container's pids limit) is reached."
+            ) from error
+        self._work, self._pool, self._thread = work, pool, thread
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        """Take *calls*."""
+        pool = self._pool
+        if pool is None:
+            raise RuntimeError("submit() needs a started executor. Call start() first.")
+        pool.submit(Calls.of(calls))
+        if pool.warnings:
+            self._warn(pool)
+
+    def stop(self, grace: float) -> None:
+        """Drop what has not started, give what runs *grace* seconds, and leave no process, thread or descriptor."""
+        pool, thread = self._pool, self._thread
+        if pool is None or thread is None:
+            return
+        pool.stop(time.monotonic() + max(0.0, grace))
+        thread.join()
+        pool.release()
+        self._work = self._pool = self._thread = None
+        self.slots = 2 * self.worker_limit
+        self._warn(pool)
+
+    def _set_slots(self, slots: int) -> None:
+        self.slots = slots
+
+    @staticmethod
+    def _warn(pool: Pool) -> None:
+        while pool.warnings:
+            warnings.warn(pool.warnings.popleft(), RuntimeWarning, stacklevel=3)
+
+
+def _shipped(thing: object, what: str) -> Shipped:
+    try:
+        return ship(thing)
+    except Exception as error:
+        name = getattr(thing, "__qualname__", None) or type(thing).__qualname__
+        advice = "What cannot leave this process (a lock, an open file, a connection) can be made in worker_setup."
+        raise NotPicklable(f"{what} {name}", failures.reason_of(error), advice) from error

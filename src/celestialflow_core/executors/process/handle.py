@@ -1,0 +1,122 @@
+"""One worker, as the parent sees it: its process, its descriptors, and the calls that it has."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+from celestialflow_core.executors.process.calls import CallQueue
+from celestialflow_core.executors.process.pickling import Outgoing
+from celestialflow_core.executors.process.spawn import Spawned
+from celestialflow_core.executors.process.wire import Message, Receiver, Sender
+
+__all__ = ["Handle"]
+
+_STDERR_BYTES = 64 * 1024
+
+
+class Handle:
+    """A worker process.
+
+    Attributes:
+        calls: What was sent to it and has not come back, in the order in which it runs them.
+        done: How many results have come back.
+        asked: How many requests to hand calls back it has not answered.
+        ready: Whether it has said that it is set up.
+        alone: Whether the call that it has was sent alone, because one like it may have ended a worker.
+        leaving: Since when it is to end by itself, or None.
+        dropped: Whether it was killed because the run is over; nothing that it has matters any more.
+        condemned: The count of the call for whose time limit it was killed, or None.
+        check_at: When its time limit has to be looked at.
+    """
+
+    def __init__(self, index: int, spawned: Spawned, outgoing: Outgoing) -> None:
+        self.index = index
+        self.pid = spawned.process.pid
+        self.connection = spawned.connection
+        self.stderr = spawned.stderr
+        self.pidfd = spawned.pidfd
+        self.outgoing = outgoing
+        self.sender = Sender(spawned.connection)
+        self.calls = CallQueue()
+        self.done = 0
+        self.asked = 0
+        self.ready = False
+        self.alone = False
+        self.leaving: float | None = None
+        self.dropped = False
+        self.condemned: int | None = None
+        self.check_at = 0.0
+        self.exitcode: int | None = None
+        self.peak_bytes: int | None = None
+        self._process = spawned.process
+        self._parent_peak = spawned.parent_peak
+        self._receiver = Receiver(spawned.connection)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._tail = bytearray()
+
+    @property
+    def free(self) -> bool:
+        """Whether calls may be sent to it."""
+        return self.ready and not self.asked and not self.alone and self.leaving is None and self.condemned is None
+
+    def messages(self) -> Iterator[Message]:
+        """What has come from it."""
+        return self._receiver.messages()
+
+    @property
+    def ended(self) -> bool:
+        """Whether its end of the connection is closed."""
+        return self._receiver.ended
+
+    def kill(self) -> None:
+        """End it at once."""
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended, and somebody else has asked for its exit status
+
+    def reap(self) -> None:
+        """Wait for the end of the process, which is certain, and note how it ended."""
+        try:
+            _, status, usage = os.wait4(self.pid, 0)
+        except ChildProcessError:
+            self._process.returncode = 0  # the program ignores SIGCHLD or waits for all children itself
+            return
+        self.exitcode = self._process.returncode = os.waitstatus_to_exitcode(status)
+        # A child's high-water mark begins at that of the process it was spawned from: only more than that is its own.
+        if usage.ru_maxrss > self._parent_peak:
+            self.peak_bytes = usage.ru_maxrss * 1024
+
+    def forward_stderr(self) -> bool:
+        """Pass on what the worker has written to stderr; False when nobody writes to it any more."""
+        while True:
+            try:
+                data = os.read(self.stderr, 65_536)
+            except BlockingIOError:
+                return True
+            self._tail += data
+            del self._tail[:-_STDERR_BYTES]
+            text = self._decoder.decode(data, final=not data)
+            if text and sys.stderr is not None:
+                try:
+                    sys.stderr.write(text)
+                    sys.stderr.flush()
+                except (OSError, ValueError):
+                    pass  # closed, or nobody reads it
+            if not data:
+                return False
+
+    @property
+    def stderr_text(self) -> str:
+        """The last of what it wrote to stderr."""
+        return self._tail.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Close our ends."""
+        for fd in (self.connection, self.stderr, self.pidfd):
+            if fd is not None:
+                os.close(fd)

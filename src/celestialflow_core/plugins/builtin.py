@@ -1,0 +1,73 @@
+"""The executors of the core, as plugins like any other: four names, and where the class of each is.
+
+Nothing is imported until a factory is called. The facts that a factory carries let ``TaskManager`` refuse an option
+without that (``tests/contracts`` holds them against the executors themselves).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from celestialflow_core.plugins.markers import hookimpl
+
+if TYPE_CHECKING:
+    from celestialflow_core.executors.interface import AsyncExecutor, Executor, ExecutorFactory
+
+__all__ = ["CORE", "ENTRY_POINTS", "BuiltinExecutor", "BuiltinFactory", "aio", "process", "serial", "thread"]
+
+CORE = "celestialflow-core"
+
+ENTRY_POINTS = {
+    "async": f"{__name__}:aio",
+    "process": f"{__name__}:process",
+    "serial": f"{__name__}:serial",
+    "thread": f"{__name__}:thread",
+}
+"""What pyproject.toml declares, for the case that the package is on the path without its metadata."""
+
+
+@attrs.frozen(eq=False)
+class BuiltinFactory:
+    """Makes executors of one class, which it imports when it is called.
+
+    Attributes:
+        target: Where the class is, as "module:name".
+        capabilities: What its executors can do.
+        is_async: Whether they await the function.
+    """
+
+    target: str
+    capabilities: frozenset[str]
+    is_async: bool = False
+
+    def __call__(self, worker_limit: int | None = None, **options: Any) -> Executor | AsyncExecutor:
+        module, _, name = self.target.partition(":")
+        made: Executor | AsyncExecutor = getattr(import_module(module), name)(worker_limit, **options)
+        return made
+
+
+@attrs.frozen(eq=False)
+class BuiltinExecutor:
+    """A plugin that declares one executor."""
+
+    name: str
+    factory: BuiltinFactory
+
+    @hookimpl
+    def executor_factories(self) -> Mapping[str, ExecutorFactory]:
+        return {self.name: self.factory}
+
+
+def _builtin(name: str, target: str, *capabilities: str, is_async: bool = False) -> BuiltinExecutor:
+    target = f"celestialflow_core.executors.{target}"
+    return BuiltinExecutor(name, BuiltinFactory(target, frozenset(capabilities), is_async))
+
+
+serial = _builtin("serial", "serial:SerialExecutor", "setup", "inline")
+thread = _builtin("thread", "thread:ThreadExecutor", "timeout", "setup")
+process = _builtin("process", "process:ProcessExecutor", "timeout", "setup")
+aio = _builtin("async", "aio:AsyncioExecutor", "timeout", "setup", is_async=True)

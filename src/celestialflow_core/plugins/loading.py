@@ -1,0 +1,169 @@
+"""Makes a `Plugin` of an entry point or of an object. Whatever goes wrong in it is written down as its own failure."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import attrs
+
+from celestialflow_core.plugins.implementations import Implementation, read
+
+__all__ = ["EntryPointLike", "Plugin", "PluginInfo", "load", "take"]
+
+
+class EntryPointLike(Protocol):
+    """What is used of an ``importlib.metadata.EntryPoint``, beside its ``dist``: that is None where it is unknown."""
+
+    @property
+    def name(self) -> str:
+        """The plugin's name."""
+        ...
+
+    @property
+    def value(self) -> str:
+        """Where it is: "module" or "module:attribute"."""
+        ...
+
+    def load(self) -> Any:
+        """Import it."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class PluginInfo:
+    """What is known of one plugin, whether or not it could be loaded.
+
+    Attributes:
+        name: The entry point's name, or one made for an object in ``plugins=[...]``.
+        distribution: The distribution that installed it, or None for an object.
+        version: The distribution's version.
+        module: The module that it is in.
+        hooks: The hooks that it implements.
+        executors: The executors that it declares.
+        state: "active", "disabled" or "failed".
+        reason: Why it is not active, in sentences.
+        warnings: What is suspicious about it although it is active, a sentence each.
+        details: The traceback of what failed, as text.
+    """
+
+    name: str
+    distribution: str | None = None
+    version: str | None = None
+    module: str = ""
+    hooks: tuple[str, ...] = ()
+    executors: tuple[str, ...] = ()
+    state: Literal["active", "disabled", "failed"] = "active"
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+    details: str = ""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, for messages: "celestialflow-dask 1.0"."""
+        return " ".join(part for part in (self.distribution, self.version) if part) or self.module
+
+
+@attrs.frozen(eq=False)
+class Plugin:
+    """A plugin with what it brings, which is nothing unless it is active.
+
+    Attributes:
+        info: What is known of it.
+        object: The plugin itself, or None where it was not loaded.
+        implementations: Its hooks.
+        factories: Its executors.
+        entry_point: For one that is off, but may be named: what to load.
+    """
+
+    info: PluginInfo
+    object: object = None
+    implementations: tuple[Implementation, ...] = ()
+    factories: Mapping[str, Any] = attrs.field(factory=dict)
+    entry_point: EntryPointLike | None = None
+
+
+def load(point: EntryPointLike, info: PluginInfo) -> Plugin:
+    """Import the plugin of *point* and take it."""
+    try:
+        loaded = point.load()
+    except (Exception, SystemExit) as error:
+        # SystemExit: a module that calls sys.exit() where something is missing must not end the program.
+        return _failed(info, f"Importing {point.value} raised {_text(error)}.", error)
+    return take(loaded, info)
+
+
+def take(loaded: object, info: PluginInfo) -> Plugin:
+    """Read the hooks of a plugin object, and ask it for its executors."""
+    try:
+        reading = read(loaded)
+    except Exception as error:
+        return _failed(info, f"Looking for its hooks raised {_text(error)}.", error)
+    factories: dict[str, Any] = {}
+    errors = reading.errors
+    details = ""
+    for implementation in reading.implementations:
+        if implementation.hook != "executor_factories":
+            continue
+        try:
+            given = implementation.call()
+            errors += _add(factories, given)
+        except (Exception, SystemExit) as error:
+            errors.append(f"executor_factories raised {_text(error)}.")
+            details = _traceback(error)
+    # A failed plugin keeps the names of its executors, so that whoever asks for one of them is told why it is missing.
+    info = attrs.evolve(
+        info,
+        hooks=tuple(sorted({implementation.hook for implementation in reading.implementations})),
+        executors=tuple(sorted(factories)),
+        state="failed" if errors else "active",
+        reason=" ".join(errors),
+        warnings=tuple(reading.warnings),
+        details=details,
+    )
+    if errors:
+        return Plugin(info, loaded)
+    return Plugin(info, loaded, tuple(reading.implementations), factories)
+
+
+def _failed(info: PluginInfo, reason: str, error: BaseException) -> Plugin:
+    return Plugin(attrs.evolve(info, state="failed", reason=reason, details=_traceback(error)))
+
+
+def _add(factories: dict[str, Any], given: object) -> list[str]:
+    """Put what ``executor_factories`` gave into *factories*; returns what is wrong with it."""
+    if given is None:
+        return []
+    if not isinstance(given, Mapping):
+        return [f"executor_factories gave {_short(given)}; it must give a dict from names to factories."]
+    errors = []
+    for name, factory in given.items():
+        if not isinstance(name, str) or not name:
+            errors.append(f"executor_factories gave the name {_short(name)}; a name is a str that is not empty.")
+        elif not callable(factory):
+            errors.append(f"executor_factories gave {_short(factory)} for {name!r}; a factory must be callable.")
+        elif name in factories:
+            errors.append(f"executor_factories gave two factories for {name!r}.")
+        else:
+            factories[name] = factory
+    return errors
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}".rstrip(": .")
+    except Exception as second:
+        return f"{type(error).__name__}, whose text raises {type(second).__name__}"
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:
+        return f"a {type(value).__name__}, whose repr raises {type(error).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))

@@ -1,0 +1,44 @@
+"""What plugin authors, and our own tests, prove their work with: contracts to pass, fakes to drive, leaks to find.
+
+    from celestialflow_core.testing import ExecutorContract
+
+    class TestMyExecutor(ExecutorContract):
+        def make_executor(self):
+            return MyExecutor(worker_limit=2)
+
+Only the contracts and the fixtures need pytest; each name is loaded when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from celestialflow_core.testing.clock import FakeClock
+    from celestialflow_core.testing.executor_contract import ExecutorContract
+    from celestialflow_core.testing.fakes import ScriptedExecutor
+    from celestialflow_core.testing.leaks import Resources
+    from celestialflow_core.testing.waiting import wait_until
+
+__all__ = ["ExecutorContract", "FakeClock", "Resources", "ScriptedExecutor", "wait_until"]
+
+_HOMES = {
+    "ExecutorContract": "executor_contract",
+    "FakeClock": "clock",
+    "Resources": "leaks",
+    "ScriptedExecutor": "fakes",
+    "wait_until": "waiting",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,203 @@
+"""Drives one executor as the driver does, of either kind, so that the contract is written once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from queue import Empty, SimpleQueue
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+from celestialflow_core._call import Call, Calls, Delivery, Result, Successes, parts
+from celestialflow_core.executors.interface import AsyncExecutor, Executor, Work
+
+__all__ = ["Bench"]
+
+T = TypeVar("T")
+
+
+class Bench:
+    """An executor, what was submitted to it, and what it delivered.
+
+    Args:
+        executor: An `Executor`, or an `AsyncExecutor`, which is run in a loop of the bench's own.
+        patience: Seconds to wait for what must come.
+    """
+
+    def __init__(self, executor: Executor | AsyncExecutor, patience: float) -> None:
+        self.executor: Any = executor
+        self.patience = patience
+        self.capabilities: frozenset[str] = executor.capabilities
+        self.loop = asyncio.new_event_loop() if inspect.iscoroutinefunction(executor.start) else None
+        self.results: list[Result] = []
+        self.submitted = 0
+        self.ended_by: BaseException | None = None
+        """The error of a result with the id -1, by which an executor ends the run."""
+        self.late: list[Delivery] = []
+        """What was delivered after ``stop`` had returned."""
+        self._deliveries: SimpleQueue[Delivery] = SimpleQueue()
+        self._stopped = False
+
+    @property
+    def inline(self) -> bool:
+        """Whether calls run inside of ``submit``."""
+        return "inline" in self.capabilities
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the executor is an `AsyncExecutor`."""
+        return self.loop is not None
+
+    def start(
+        self,
+        func: Callable[..., Any],
+        *,
+        setup: Callable[[], Any] | None = None,
+        timeout: float | None = None,
+    ) -> Bench:
+        """Start the executor with *func*, or with its coroutine counterpart."""
+        work = Work(self._suitable(func), setup, timeout, contextvars.copy_context())
+        started = self.executor.start(work, self._deliver)
+        if self.loop is not None:
+            self._run(started)
+        return self
+
+    def _suitable(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        if self.loop is None:
+            return func
+        counterpart: Callable[..., Any] | None = getattr(func, "coroutine", None)
+        if counterpart is not None:
+            return counterpart
+
+        async def coroutine(*args: Any) -> Any:
+            return func(*args)
+
+        return coroutine
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if self._stopped:
+            self.late.append(delivery)
+        self._deliveries.put(delivery)
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        """Submit *calls*, in the loop if there is one."""
+        self.submitted += len(calls)
+        if self.loop is None:
+            self.executor.submit(calls)
+        else:
+            self._run(self._soon(calls))
+
+    async def _soon(self, calls: Sequence[Call]) -> None:
+        self.executor.submit(calls)
+
+    def feed(self, args: Sequence[tuple[Any, ...]], form: str = "columns") -> None:
+        """Submit calls with *args* as slots become free, and wait for all their results.
+
+        Args:
+            args: The arguments of each call; its id is its position, after those that were fed before.
+            form: "columns" and "calls" submit what fits at a time; "singly" one call at a time.
+        """
+        first = self.submitted
+        given = 0
+        while given < len(args):
+            free = self.free_slots()
+            if free < 1:
+                self.step()
+                continue
+            most = 1 if form == "singly" else free
+            chunk = args[given : given + most]
+            ids = range(first + given, first + given + len(chunk))
+            self.submit(list(map(Call, ids, chunk)) if form == "calls" else Calls(ids, chunk))
+            given += len(chunk)
+            self.take()
+        self.wait_for_all()
+
+    def free_slots(self) -> int:
+        """How many calls the executor would take now; ``slots`` is never below 1."""
+        assert isinstance(self.executor.slots, int), f"slots must be an int, it is {self.executor.slots!r}."
+        assert self.executor.slots >= 1, f"slots must be at least 1 at all times, it is {self.executor.slots!r}."
+        return int(self.executor.slots) - (self.submitted - len(self.results))
+
+    def take(self) -> None:
+        """Look at all that has been delivered by now."""
+        while True:
+            try:
+                delivery = self._deliveries.get_nowait()
+            except Empty:
+                return
+            for part in parts(delivery):
+                results = list(part) if isinstance(part, Successes) else [part]
+                for result in results:
+                    if result.id == -1:
+                        self.ended_by = result.error
+                    else:
+                        self.results.append(result)
+
+    def step(self) -> None:
+        """Let the executor do something, and look at what it delivers."""
+        if self.loop is not None:
+            self._run(asyncio.sleep(0.001))
+        elif self.inline:
+            self.executor.submit(())
+        elif self._deliveries.empty():
+            sleep(0.001)
+        self.take()
+
+    def wait(self, condition: Callable[[], T]) -> T:
+        """Step until *condition* is true."""
+        deadline = monotonic() + self.patience
+        while True:
+            self.take()
+            value = condition()
+            if value:
+                return value
+            assert monotonic() < deadline, (
+                f"Not within {self.patience:g} s: of {self.submitted} calls, {len(self.results)} were delivered"
+                + (f", and the run was ended by {self.ended_by!r}." if self.ended_by else ".")
+            )
+            self.step()
+
+    def wait_for_all(self) -> None:
+        """Wait until as many results have come as calls were submitted."""
+        self.wait(lambda: len(self.results) >= self.submitted)
+
+    def by_id(self) -> dict[int, Result]:
+        """The results by id, after checking that each call was delivered once, and no other."""
+        ids = sorted(result.id for result in self.results)
+        assert ids == sorted(set(ids)), f"Delivered more than once: {sorted({id for id in ids if ids.count(id) > 1})}."
+        assert set(ids) <= set(range(self.submitted)), f"Delivered, but never submitted: {set(ids)!r:.200}."
+        return {result.id: result for result in self.results}
+
+    def stop(self, grace: float = 5.0) -> float:
+        """Stop the executor, and give how many seconds that took."""
+        begin = monotonic()
+        stopping = self.executor.stop(grace)
+        if self.loop is not None:
+            self._run(stopping)
+        self._stopped = True
+        self.take()
+        return monotonic() - begin
+
+    def close(self) -> None:
+        """Stop, and close the loop with all that is left in it."""
+        try:
+            self.stop()
+        finally:
+            if self.loop is not None:
+                tasks = asyncio.all_tasks(self.loop)
+                for task in tasks:
+                    task.cancel()
+                self._run(_ended(tasks))
+                self._run(self.loop.shutdown_asyncgens())
+                self.loop.close()
+
+    def _run(self, awaitable: Coroutine[Any, Any, T]) -> T:
+        assert self.loop is not None
+        return self.loop.run_until_complete(awaitable)
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    waiting: Awaitable[Any] = asyncio.gather(*tasks, return_exceptions=True)
+    await waiting

@@ -1,0 +1,67 @@
+"""`FuturesExecutor` keeps the contract on pools of threads and of processes, given as an object and as a factory."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import loky
+import pytest
+from loky.backend import resource_tracker
+
+from celestialflow_core.executors import Executor, FuturesExecutor
+from celestialflow_core.testing import ExecutorContract
+
+
+class TestThreadPoolObject(ExecutorContract):
+    """A pool of the user's, which outlives the executors that use it."""
+
+    @pytest.fixture(autouse=True)
+    def _pool(self) -> Iterator[None]:
+        with ThreadPoolExecutor(2) as self.pool:
+            yield
+
+    def warm_up(self) -> None:
+        """Starts the threads that are the pool's own."""
+        list(self.pool.map(abs, range(1)))
+
+    def leak_allowance(self, leak: str) -> bool:
+        """The pool's threads are the user's."""
+        return "ThreadPoolExecutor" in leak
+
+    def make_executor(self) -> Executor:
+        """An executor that borrows the pool."""
+        return FuturesExecutor(self.pool)
+
+
+class TestThreadPoolFactory(ExecutorContract):
+    """A pool of threads that is made and shut down by the executor."""
+
+    def make_executor(self) -> Executor:
+        """An executor that makes its own."""
+        return FuturesExecutor(lambda: ThreadPoolExecutor(2))
+
+
+class TestProcessPoolFactory(ExecutorContract):
+    """The standard library's processes."""
+
+    def warm_up(self) -> None:
+        """Starts what multiprocessing keeps for the life of the program."""
+        multiprocessing.get_context("spawn").Lock()
+
+    def make_executor(self) -> Executor:
+        """Workers are spawned, since a test run has threads."""
+        return FuturesExecutor(lambda: ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")))
+
+
+class TestLokyFactory(ExecutorContract):
+    """Loky's processes."""
+
+    def warm_up(self) -> None:
+        """Starts what loky keeps for the life of the program."""
+        resource_tracker.ensure_running()
+
+    def make_executor(self) -> Executor:
+        """An executor that makes its own."""
+        return FuturesExecutor(lambda: loky.ProcessPoolExecutor(2))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 import attrs
 
 from celestialflow_core._call import record
-from celestialflow_core._text import cut
+from celestialflow_core._text import cut, error_text, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +16,17 @@ __all__ = ["Counts", "ErrorGroup", "Outcome", "RunSummary", "SlowTask", "Status"
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+SHOWN_GROUPS = 10
+RARE = {
+    "retries": ("retry", "retries"),
+    "reruns": ("rerun", "reruns"),
+    "duplicates": ("duplicate", "duplicates"),
+    "cancelled": ("cancelled", "cancelled"),
+    "abandoned": ("abandoned", "abandoned"),
+    "crashes": ("crash", "crashes"),
+    "hook_errors": ("hook error", "hook errors"),
+}
 
 Status = Literal["success", "error", "duplicate", "cancelled"]
 
@@ -81,18 +92,10 @@ class Outcome(Generic[T, R]):
         if self.status == "success":
             shown += f" value={cut(self.value)}"
         elif self.error is not None:
-            shown += f" error={type(self.error).__name__}: {cut(str_of(self.error))}"
+            shown += f" error={error_text(self.error)}"
         elif self.original is not None:
             shown += f" original={self.original}"
         return shown + ">"
-
-
-def str_of(error: BaseException) -> str:
-    """``str(error)``, or a text that says that it raises."""
-    try:
-        return str(error)
-    except Exception as inner:
-        return f"<str() of it raises {type(inner).__name__}>"
 
 
 @attrs.frozen(kw_only=True)
@@ -142,7 +145,8 @@ class ErrorGroup:
 
     def __str__(self) -> str:
         where = f" at {self.place}" if self.place else ""
-        return f"{self.count} x {self.type}{where}: {cut_line(self.message)}, as for {cut(self.task)}"
+        said = f": {one_line(self.message, 120)}" if self.message else ""
+        return f"{self.count} x {self.type}{where}{said}, as for {cut(self.task)}"
 
 
 @attrs.frozen(kw_only=True)
@@ -202,11 +206,14 @@ class RunSummary:
 
     def _lines(self) -> Iterator[str]:
         counts = [f"{self.succeeded} ok", f"{self.failed} failed"]
-        rare = ("retries", "reruns", "duplicates", "cancelled", "abandoned", "crashes", "hook_errors")
-        counts += [f"{getattr(self, name)} {name.replace('_', ' ')}" for name in rare if getattr(self, name)]
-        yield f"{self.name}: {self.total} tasks in {self.seconds:.2f} s: {', '.join(counts)}."
+        for name, (one, many) in RARE.items():
+            number = getattr(self, name)
+            if number:
+                counts.append(f"{number} {one if number == 1 else many}")
+        tasks = "1 task" if self.total == 1 else f"{self.total} tasks"
+        yield f"{one_line(self.name, 100)}: {tasks} in {self.seconds:.2f} s: {', '.join(counts)}."
         if self.stopped:
-            yield f"Stopped early: {cut_line(self.stopped, 200)}"
+            yield f"Stopped early: {one_line(self.stopped, 200)}"
         if self.errors:
             yield "Errors:"
             for group in self.errors[:SHOWN_GROUPS]:
@@ -218,12 +225,3 @@ class RunSummary:
             yield "Slowest:"
             for slow in self.slowest:
                 yield f"  {slow}"
-
-
-SHOWN_GROUPS = 10
-
-
-def cut_line(text: str, limit: int = 120) -> str:
-    """The first line of *text*, cut to *limit* characters."""
-    line = text.strip().split("\n", 1)[0]
-    return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from celestialflow_core._cli.main import command_line, main
 from celestialflow_core.plugins.markers import hookimpl
+from celestialflow_core.plugins.registry import Registry
 
 
 class Adds:
@@ -83,6 +87,13 @@ def test_version_and_plugins_ask_no_plugin_for_commands(invoke: Any) -> None:
     assert counts.calls == 1
 
 
+def test_plugins_are_asked_for_commands_once() -> None:
+    """However often a command is looked up, a plugin registers its commands once."""
+    cli = command_line(lambda: Registry.load([], {}).with_plugins([Adds()]))
+
+    assert [CliRunner().invoke(cli, [name]).exit_code for name in ("hello", "nothing", "nothing")] == [0, 2, 2]
+
+
 def test_command_of_the_core_cannot_be_replaced(invoke: Any) -> None:
     """A plugin's command with a name of the core is left out, with a warning."""
     plugin = Adds("plugins", "mine")
@@ -109,3 +120,16 @@ def test_unknown_command_is_wrong_usage(invoke: Any) -> None:
     assert done.exit_code == 2
     assert "No such command 'nothing'" in done.stderr
     assert "Warning: The plugin 'a' of celestialflow-a 1.0 cannot be used" in done.stderr
+
+
+def test_console_script_runs_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The entry point of the console script reads the program's arguments and exits with the command's code."""
+    monkeypatch.setattr(sys, "argv", ["anything", "plugins", "--nonsense"])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("Usage: celestialflow plugins [OPTIONS]")

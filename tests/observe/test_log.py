@@ -17,6 +17,7 @@ from loguru import logger
 
 from celestialflow_core._observe.interface import RunInfo, Settled
 from celestialflow_core._observe.log import LINES_LEVEL, RunLog, check_level
+from celestialflow_core._observe.logfile import LogFile
 
 pytestmark = pytest.mark.pure
 
@@ -380,6 +381,22 @@ def test_log_survives_a_missing_working_directory(
     log.settled(settled((1, 2)))
     log.finish(None)
     assert [record["level"].name for record in application] == ["WARNING", "INFO", "INFO"]
+
+
+def test_log_file_finishes_what_a_write_leaves() -> None:
+    """A write that takes a part of the text, as at the edge of a quota, is gone on with."""
+    taken = bytearray()
+
+    class Short:
+        def write(self, rest: memoryview) -> int:
+            taken.extend(rest[:3])
+            return min(3, len(rest))
+
+    file = LogFile("/nowhere", NOON)
+    file._file = Short()
+    file.write("a whole line é\n")
+    assert taken.decode() == "a whole line é\n"
+    assert file.error is None
 
 
 def test_log_leaves_no_descriptor(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import pty
@@ -225,24 +226,34 @@ def test_progress_survives_a_closed_stream(kind: type[io.StringIO], moment: str)
     assert progress.tally.n == 4
 
 
-def test_progress_survives_a_stream_that_raises() -> None:
-    """An error of the stream is kept, and it is not written to again."""
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("writes", [0, 1])
+def test_progress_survives_a_stream_that_raises(terminal: bool, writes: int) -> None:
+    """An error of the stream is kept, and it is not written to again, not even by what is collected later."""
 
     class Broken(io.StringIO):
         calls = 0
 
+        def isatty(self) -> bool:
+            return terminal
+
         def write(self, text: str) -> int:
             self.calls += 1
-            raise OSError(28, "No space left on device")
+            if self.calls > writes:
+                raise OSError(28, "No space left on device")
+            return len(text)
 
     stream = Broken()
-    progress = ProgressManager(stream=stream, interval=0.0)
+    clock = Clock()
+    progress = ProgressManager(stream=stream, interval=0.0, clock=clock)
     progress.start(run(3))
     for _ in range(3):
+        clock.now += 1
         progress.settled(batch(ok=1))
     progress.finish(summary(3))
+    gc.collect()
     assert isinstance(progress.error, OSError)
-    assert stream.calls == 1
+    assert stream.calls == writes + 1
 
 
 def test_progress_without_stderr_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

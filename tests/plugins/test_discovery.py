@@ -201,6 +201,16 @@ def test_plugin_without_distribution_is_loaded(entry_point: Callable[..., Any]) 
     assert (plugins["b"].info.state, plugins["b"].info.source) == ("active", "celestialflow_b")
 
 
+class Mute:
+    """An object that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise ValueError
+
+
+MUTE = "a Mute, whose repr raises ValueError"
+
+
 def declaring(given: Any) -> Any:
     """A plugin whose ``executor_factories`` gives *given*, or raises it."""
 
@@ -219,9 +229,10 @@ def declaring(given: Any) -> Any:
         ({"dask": 7}, "executor_factories gave 7 for 'dask'; a factory must be callable."),
         ({"": print}, "executor_factories gave the name ''; a name is a str that is not empty."),
         ({3: print}, "executor_factories gave the name 3; a name is a str that is not empty."),
+        ({"dask": Mute()}, f"executor_factories gave {MUTE} for 'dask'; a factory must be callable."),
         (ImportError("no dask"), "executor_factories raised ImportError: no dask."),
     ],
-    ids=["no dict", "no callable", "empty name", "no str", "raises"],
+    ids=["no dict", "no callable", "empty name", "no str", "no repr", "raises"],
 )
 def test_wrong_factories_fail_the_plugin(entry_point: Callable[..., Any], given_value: Any, reason: str) -> None:
     """What ``executor_factories`` gives is checked when the plugin is loaded."""
@@ -237,3 +248,13 @@ def test_no_factories_are_fine(entry_point: Callable[..., Any], given_value: Any
     (plugin,) = foreign(discover([entry_point("x", declaring(given_value))]))
 
     assert (plugin.info.state, plugin.info.executors) == ("active", ())
+
+
+def test_two_factories_of_one_name_in_one_plugin_fail_it(entry_point: Callable[..., Any]) -> None:
+    """A plugin that declares a name twice does not get one of the two by chance."""
+    more = hookimpl(lambda: {"pool": print}, specname="executor_factories")
+    plugin = SimpleNamespace(executor_factories=hookimpl(lambda: {"pool": repr}), more=more)
+
+    (loaded,) = foreign(discover([entry_point("x", plugin)]))
+
+    assert (loaded.info.state, loaded.info.reason) == ("failed", "executor_factories gave two factories for 'pool'.")

@@ -276,3 +276,23 @@ def test_decorated_function_shows_its_own_parameters() -> None:
     (implementation,) = read(types.SimpleNamespace(process_result=hookimpl(process_result))).implementations
 
     assert implementation.call(None, None, 1) == 4
+
+
+def test_method_without_self_is_an_error() -> None:
+    """A method that cannot even take its instance is refused when it is read, not when it is called."""
+
+    class Plugin:
+        @hookimpl
+        def on_error() -> None:  # type: ignore[misc]
+            """No self."""
+
+    assert read(Plugin()).errors == [
+        "on_error cannot be called: invalid method signature. A method needs self as its first parameter."
+    ]
+
+
+def test_positional_only_parameter_after_one_of_its_own_stays_at_its_default() -> None:
+    """What can be given neither by position nor by name keeps its default; the others get their arguments."""
+    (implementation,) = read(make("on_error", "cache=1, outcome=2, /, manager=3")).implementations
+
+    assert implementation.call("m", "o") == {"cache": 1, "outcome": 2, "manager": "m"}

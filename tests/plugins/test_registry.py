@@ -18,7 +18,7 @@ import pytest
 from celestialflow_core.errors import PluginError, UnknownExecutor
 from celestialflow_core.plugins.markers import hookimpl
 from celestialflow_core.plugins.messages import PluginWarning
-from celestialflow_core.plugins.registry import Registry, _Once
+from celestialflow_core.plugins.registry import Registry, _Once, installed
 from celestialflow_core.plugins.resolve import resolve
 
 pytestmark = pytest.mark.pure
@@ -152,7 +152,7 @@ def test_core_names_are_not_privileged(entry_point: Callable[..., Any]) -> None:
 
     with pytest.raises(PluginError, match=r"and 'thread' of celestialflow-core.*DISABLE_PLUGINS=celestialflow-a\.$"):
         registry.executor_factory("thread")
-    assert registry.executor_factory("process")
+    assert registry.executors == ("async", "process", "serial", "thread")
 
 
 @pytest.mark.parametrize("executor", ["x", "pool"])
@@ -315,7 +315,8 @@ def test_equal_objects_are_two_plugins() -> None:
         def __eq__(self, other: object) -> bool:
             raise TypeError("cannot be compared")
 
-        __hash__ = None  # type: ignore[assignment]
+        def __hash__(self) -> int:
+            raise TypeError("cannot be hashed")
 
     registry = Registry.load([], {}).with_plugins([Stubborn(), Stubborn()])
 
@@ -353,6 +354,15 @@ def test_given_object_that_is_wrong_is_an_error() -> None:
     """A run names the objects that it is given, so a mistake in one is fatal."""
     with pytest.raises(PluginError, match=r"The plugin 'Misspells' of .* cannot be used: There is no hook named"):
         Registry.load([], {}).with_plugins([Misspells()])
+
+
+def test_known_suspicions_are_not_repeated_for_a_manager(entry_point: Callable[..., Any]) -> None:
+    """What is wrong with an installed plugin is not said again with each manager that has plugins of its own."""
+    registry = Registry.load([entry_point("x", object())], {})
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        registry.with_plugins([Watches()])
 
 
 def test_given_object_that_is_suspicious_is_warned_of() -> None:
@@ -432,15 +442,15 @@ def test_load_that_is_interrupted_can_be_repeated() -> None:
 
     def load() -> Registry:
         answer = answers.pop(0)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+        if isinstance(answer, Registry):
+            return answer
+        raise answer
 
     once = _Once(load)
 
     with pytest.raises(KeyboardInterrupt):
         once.get()
-    assert isinstance(once.get(), Registry)
+    assert once.get() is once.get()
 
 
 def child(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -454,6 +464,26 @@ def child(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
+
+
+def test_installed_plugins_are_the_same_for_all() -> None:
+    """A process has one registry of installed plugins."""
+    assert installed() is installed()
+    assert {"async", "process", "serial", "thread"} <= set(installed().executors)
+
+
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_strictness_concerns_failed_plugins(entry_point: Callable[..., Any], value: str) -> None:
+    """A failed plugin is refused only where the environment asks for it; a suspicious one never is."""
+    environ = {"CELESTIALFLOW_STRICT_PLUGINS": value}
+    failed = Registry.load([entry_point("x", ImportError("no"))], environ)
+
+    Registry.load([entry_point("x", object())], environ).require_strictness()
+    if value == "0":
+        failed.require_strictness()
+    else:
+        with pytest.raises(PluginError, match=r"STRICT_PLUGINS=1 allows no such plugin. The plugin 'x'"):
+            failed.require_strictness()
 
 
 def test_strict_makes_a_failed_plugin_an_error() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from celestialflow_core._driver.results import Results
 from celestialflow_core._observe.interface import Settled
-from celestialflow_core._outcome import ErrorGroup, Outcome, SlowTask, str_of
+from celestialflow_core._outcome import ErrorGroup, Outcome, SlowTask
+from celestialflow_core._text import text_of
 
 __all__ = ["Account", "place_of"]
 
@@ -85,7 +86,7 @@ class Account:
                 kind = ("other errors", None)
                 group = self._groups.get(kind)
             if group is None:
-                group = self._groups[kind] = _Group(outcome.task, str_of(error)[:500])
+                group = self._groups[kind] = _Group(outcome.task, text_of(error)[:500])
         group.count += 1
 
     def slowest(self) -> tuple[SlowTask, ...]:

@@ -146,8 +146,7 @@ class AsyncShell(Shell):
             elif not self._completions.loop.is_closed():
                 stop = cast(AsyncExecutor, workers.executor).stop
                 self._completions.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(stop(0)))
-            for observer in self._plan.observers:
-                observer.finish(None)
+            self._plan.finish_observers(None)
         finally:
             self._plan.done()
 

@@ -74,7 +74,19 @@ class Plan:
             self.customs.tell("on_finish", summary)
         except BaseException as raised:
             error = error or raised
-        finally:
-            for observer in self.observers:
-                observer.finish(summary)
+        error = error or self.finish_observers(summary)
         return summary, error
+
+    def finish_observers(self, summary: RunSummary | None) -> BaseException | None:
+        """Let every observer release what it has: the bar before the log, whose last line goes below it.
+
+        Returns:
+            The first error, if one raised.
+        """
+        first: BaseException | None = None
+        for observer in reversed(self.observers):
+            try:
+                observer.finish(summary)
+            except BaseException as error:
+                first = first or error
+        return first

@@ -141,8 +141,7 @@ class SyncShell(Shell):
         self.closed = True
         try:
             self._drop_workers()
-            for observer in self._plan.observers:
-                observer.finish(None)
+            self._plan.finish_observers(None)
         finally:
             self._plan.done()
 

@@ -25,6 +25,7 @@ from celestialflow_core._observe.interface import Observer, RunInfo
 from celestialflow_core._observe.log import RunLog
 from celestialflow_core._outcome import Counts, RunSummary
 from celestialflow_core._policies import RetryPolicy, check_exceptions
+from celestialflow_core._text import error_text
 from celestialflow_core.errors import RunInProgress, TaskAbandoned, WorkerCrashed
 from celestialflow_core.executors.interface import AsyncExecutor, Executor, Work
 from celestialflow_core.plugins import Registry, resolve
@@ -113,7 +114,7 @@ class Core:
                 observers.append(ProgressManager())
 
             def report(hook: str, plugin: str, error: Exception) -> None:
-                log.warning(f"{hook} of plugin {plugin!r} raised {type(error).__name__}: {error}")
+                log.warning(f"{hook} of plugin {plugin!r} raised {error_text(error, 200)}")
 
             customs = Customs(manager, resolve(self.registry), overrides, options.unpack_task_args, report)
             account = Account(

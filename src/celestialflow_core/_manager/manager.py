@@ -14,8 +14,9 @@ from celestialflow_core._manager.core import Core, with_limit
 from celestialflow_core._manager.modes import choose
 from celestialflow_core._manager.options import ManagerOptions, Options
 from celestialflow_core._manager.overrides import overrides_of
-from celestialflow_core._outcome import Counts, Outcome, RunSummary, str_of
+from celestialflow_core._outcome import Counts, RunSummary
 from celestialflow_core._policies import check_exceptions
+from celestialflow_core._text import text_of
 from celestialflow_core.executors.interface import AsyncExecutor, Executor
 from celestialflow_core.plugins import installed
 
@@ -353,7 +354,7 @@ class TaskManager(Generic[T, R]):
         firsts: dict[tuple[type, str], BaseException] = {}
         groups: dict[BaseException, list[T]] = {}
         for task, error in self.error_dict.items():
-            first = firsts.setdefault((type(error), str_of(error)), error)
+            first = firsts.setdefault((type(error), text_of(error)), error)
             groups.setdefault(first, []).append(task)
         return groups
 

@@ -86,11 +86,13 @@ def choose(execution_mode: Any, func: Callable[..., Any], options: Options, regi
         execution_mode = "async" if is_coroutine_function(func) else "serial"
     if isinstance(execution_mode, str):
         factory = registry.executor_factory(execution_mode)
+        capabilities, is_async = getattr(factory, "capabilities", None), getattr(factory, "is_async", None)
         return Mode(
             name=execution_mode,
             make=functools.partial(_make_named, execution_mode, factory, options),
-            capabilities=getattr(factory, "capabilities", None),
-            is_async=getattr(factory, "is_async", None),
+            # A class has descriptors under these names: then only what it makes can tell.
+            capabilities=frozenset(capabilities) if isinstance(capabilities, set | frozenset) else None,
+            is_async=is_async if isinstance(is_async, bool) else None,
         )
     if options.executor_options:
         raise ValueError(

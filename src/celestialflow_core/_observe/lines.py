@@ -7,7 +7,7 @@ from time import localtime, strftime
 from typing import Any
 
 from celestialflow_core._observe.interface import RunInfo, Settled, SettledOutcome
-from celestialflow_core._observe.text import cut, error_text
+from celestialflow_core._text import cut, error_text
 
 __all__ = ["LEVELS", "Lines", "count"]
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from celestialflow_core._observe.interface import RunInfo, Settled, Summary
 from celestialflow_core._observe.lines import LEVELS, Lines, count
 from celestialflow_core._observe.logfile import LogFile, line_format
-from celestialflow_core._observe.text import cut, error_text
+from celestialflow_core._text import cut, error_text
 
 __all__ = ["LINES_LEVEL", "RunLog", "check_level"]
 

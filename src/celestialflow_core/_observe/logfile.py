@@ -1,7 +1,7 @@
 """The run's own log file, as a loguru sink: it appends whole lines, and never raises.
 
 A log must not cost a run its results. The first OSError (a full disk, a read-only folder, a file where the folder
-should be) closes the file and is kept in `error` for `RunLog` to report, and what comes later is dropped.
+should be) is kept in `error` for `RunLog` to report, and what comes later is dropped.
 """
 
 from __future__ import annotations
@@ -50,14 +50,10 @@ class LogFile:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
             self.error = error
-            self._close()
 
     def stop(self) -> None:
         """Close the file. loguru calls this when it removes the sink."""
         self.stopped = True
-        self._close()
-
-    def _close(self) -> None:
         file, self._file = self._file, None
         if file is None:
             return

@@ -100,7 +100,8 @@ class ProgressManager:
 
     def _drop(self, error: Exception) -> None:
         # A closed stream, a full disk behind it, a widget whose kernel is gone: no reason to end a run.
-        self.error = error
+        # Kept without its traceback, whose frames would hold on to the display.
+        self.error = error.with_traceback(None)
         self._view = None
 
     def _open(self, desc: str) -> _View | None:

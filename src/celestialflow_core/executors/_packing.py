@@ -93,7 +93,7 @@ def format_error_text(error: BaseException, limit: int = TEXT_LIMIT) -> str:
             link = None
     pieces = [] if link is None else ["(earlier exceptions of the chain are left out)\n\n"]
     for one, following in reversed(chain):
-        pieces += _one(one, limit)
+        pieces += _one(one)
         pieces.append(following)
     text = "".join(pieces)
     if len(text) <= limit:
@@ -103,17 +103,17 @@ def format_error_text(error: BaseException, limit: int = TEXT_LIMIT) -> str:
     return f"{text[:head]}\n... ({len(text) - head - tail} characters)\n{text[-tail:]}"
 
 
-def _one(error: BaseException, limit: int, depth: int = 0) -> Iterator[str]:
+def _one(error: BaseException, depth: int = 0) -> Iterator[str]:
     if error.__traceback__ is not None:
         yield "Traceback (most recent call last):\n"
         yield from _frames(error.__traceback__)
-    yield f"{type_name(error)}: {safe_text(error, limit)}".removesuffix(": ") + "\n"
+    yield f"{type_name(error)}: {safe_text(error)}".removesuffix(": ") + "\n"
     notes = getattr(error, "__notes__", None)
     for note in notes[:GROUP_LIMIT] if isinstance(notes, list) else ():
-        yield safe_text(note, limit) + "\n"
+        yield safe_text(note) + "\n"
     if isinstance(error, BaseExceptionGroup) and depth < 3:
         for number, part in enumerate(error.exceptions[:GROUP_LIMIT], 1):
-            lines = "".join(_one(part, limit, depth + 1)).splitlines(keepends=True)
+            lines = "".join(_one(part, depth + 1)).splitlines(keepends=True)
             yield f"  {number} of {len(error.exceptions)} in the group:\n"
             yield from (f"    {line}" for line in lines)
 

@@ -56,7 +56,7 @@ class AsyncioExecutor:
         self.abandoned = 0
         """How many coroutines were left behind, since they swallowed their cancellation."""
         self._calls: deque[tuple[int, tuple[Any, ...]]] = deque()
-        self._parked: deque[asyncio.Future[None]] = deque()
+        self._parked: deque[tuple[asyncio.Future[None], int]] = deque()
         self._workers: dict[int, asyncio.Task[None]] = {}
         self._running: dict[int, _Running] = {}
         self._left_behind: set[asyncio.Task[None]] = set()
@@ -113,18 +113,23 @@ class AsyncioExecutor:
         self._calls.extend(zip(batch.ids, batch.args, strict=True))
         if self._work.context is not self._context:  # a new run of a warm pool: its workers have another context
             self._context = self._work.context
-            for parked in self._parked:
-                parked.cancel()
-            self._parked.clear()
+            self._dismiss()
         wanted = len(batch)
         while wanted and self._parked:
-            parked = self._parked.popleft()
+            parked, _ = self._parked.popleft()
             if not parked.done():
                 parked.set_result(None)
                 wanted -= 1
         while wanted > 0 and len(self._workers) < self.limit:
             self._start_worker(next(index for index in range(self.limit) if index not in self._workers))
             wanted -= 1
+
+    def _dismiss(self) -> None:
+        """Let the workers end that have nothing to do."""
+        while self._parked:
+            parked, index = self._parked.popleft()
+            parked.cancel()
+            self._workers.pop(index, None)
 
     def _start_worker(self, index: int) -> None:
         assert self._context is not None
@@ -145,7 +150,7 @@ class AsyncioExecutor:
                     id, args = popleft()
                 except IndexError:
                     parked = self._loop.create_future()
-                    self._parked.append(parked)
+                    self._parked.append((parked, index))
                     await parked
                     self._breathe_at = clock() + BREATH
                     continue
@@ -263,9 +268,7 @@ class AsyncioExecutor:
         if self._hurry is None:
             return
         self._calls.clear()
-        for parked in self._parked:
-            parked.cancel()
-        self._parked.clear()
+        self._dismiss()
         if grace <= 0:
             self._hurry.set()
         workers = set(self._workers.values())

@@ -128,7 +128,8 @@ class FuturesExecutor:
             self._inquiry.join(SETTLING)
         with self._gate:
             self._deliver = None
-        self._inquiry = None
+        # A pool that is shut down closes its pipes when nobody refers to it any more.
+        self._inquiry = self._closing = None
 
     # -- sending -----------------------------------------------------------------------------------------------------
 

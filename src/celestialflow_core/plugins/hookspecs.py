@@ -96,7 +96,7 @@ def get_args(manager: Any, task: Any) -> Iterable[Any] | None:
         task: The task, as the iterable gave it.
 
     Returns: An iterable of positional arguments, but not a str. None leaves it to the next plugin, and at last to the
-        default: ``(task,)``, or ``task`` itself with ``unpack_task_args=True``.
+        default: ``(task,)``, or ``task`` itself with ``unpack_task_args=True``. Anything else is a ``HookError``.
 
     If it raises: The exception is the task's error, with no call made.
 
@@ -215,7 +215,8 @@ def retry_delay(manager: Any, task: Any, error: BaseException, attempt: int) -> 
         error: What the attempt raised.
         attempt: The number of the attempt that failed, from 1.
 
-    Returns: Seconds, to which no jitter is applied. None leaves it to the next plugin, and at last to ``backoff``.
+    Returns: Seconds, at least 0, to which no jitter is applied. None leaves it to the next plugin, and at last to
+        ``backoff``. Anything else is a ``HookError``.
 
     If it raises: The exception is the task's error, with *error* as its cause, and there is no further try.
 
@@ -275,7 +276,7 @@ def on_start(manager: Any) -> None:
 def on_finish(manager: Any, summary: RunSummary) -> None:
     """Learn that a run is over, however it ended.
 
-    When: Once a run, after its last outcome, when every worker has been released.
+    When: Once a run, after its last outcome and after what the manager itself does at the end.
 
     Args:
         manager: The ``TaskManager`` of the run.

@@ -112,7 +112,7 @@ def _misfit(plugin: object, name: str, hook: str, function: Callable[..., Any], 
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
-        return f"The signature of {name} cannot be read: {error}."
+        return f"{name} cannot be called: {error}. A method needs self as its first parameter."
     shown = f"{name}{signature}"
     generator = inspect.isgeneratorfunction(inspect.unwrap(function))
     if inspect.isclass(plugin) and isinstance(inspect.getattr_static(plugin, name), FunctionType):

@@ -146,6 +146,15 @@ class Registry:
                 warn(text)
         return registry
 
+    def require_strictness(self) -> None:
+        """Refuse plugins that failed, where the environment asks for that.
+
+        Raises:
+            PluginError: One of them did.
+        """
+        if self.strict and self.failures:
+            raise PluginError(" ".join(("CELESTIALFLOW_STRICT_PLUGINS=1 allows no such plugin.", *self.failures)))
+
     def report_problems(self) -> None:
         """Warn, once a process, of the installed plugins that cannot be used or are suspicious."""
         registry = self._base or self
@@ -225,8 +234,7 @@ def installed() -> Registry:
             plugins while it is being imported.
     """
     registry = _INSTALLED.get()
-    if registry.strict and registry.failures:
-        raise PluginError(" ".join(("CELESTIALFLOW_STRICT_PLUGINS=1 allows no such plugin.", *registry.failures)))
+    registry.require_strictness()
     return registry
 
 
@@ -240,8 +248,6 @@ class _Once:
         self._registry: Registry | None = None
 
     def get(self) -> Registry:
-        if self._registry is not None:
-            return self._registry
         with self._lock:
             if self._loading:
                 raise PluginError("A plugin uses TaskManager while it is being imported. Do that when it is called.")

@@ -246,8 +246,9 @@ class ExecutorContract:
         bench.submit([Call(0, (str(started), str(release)))])
         bench.wait(started.exists)
         release.touch()
-        bench.stop(grace=self.patience)
+        seconds = bench.stop(grace=self.patience / 2)
         assert bench.by_id()[0].value is True
+        assert seconds < self.patience / 4, "stop() waited on although nothing was running any more."
 
     def test_stop_without_grace_ends_running_calls(self, bench: Bench, tmp_path: Path) -> None:
         """With the capability "timeout", a call that would run for a minute holds the end up for seconds at most."""

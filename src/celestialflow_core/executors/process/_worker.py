@@ -26,6 +26,7 @@ from collections import deque
 from itertools import repeat
 from mmap import mmap
 from queue import SimpleQueue
+from types import GeneratorType
 from typing import Any
 
 import celestialflow_core.executors.process.failures as failures
@@ -156,7 +157,8 @@ class _Worker:
                 reason = f"A worker process cannot import {error.name!r}, which the function needs."
             else:
                 reason = f"The function cannot be loaded in a worker process: {failures.reason_of(error)}."
-            return self._give_up(reason, error)
+            self._give_up(reason, error)
+            return
         from celestialflow_core.executors.interface import CURRENT_WORKER, Worker
 
         worker = Worker(self._index, preamble["env"])
@@ -164,7 +166,7 @@ class _Worker:
         if setup:
             try:
                 worker.state = setup()
-                if hasattr(worker.state, "send") and hasattr(worker.state, "throw"):
+                if isinstance(worker.state, GeneratorType):
                     self._rest = worker.state
                     worker.state = next(self._rest)
             except BaseException as error:

@@ -31,7 +31,7 @@ def settle_class(cls: type, state: Any) -> type:
     if cls in _settled:
         return cls
     _settled.add(cls)
-    cls = _cloudpickle()._class_setstate(cls, state)
+    _cloudpickle()._class_setstate(cls, state)
     return cls
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import sys
 
 __all__ = ["above_stdio", "descriptors_left", "eventfd", "pair", "pipe", "standard_stream_is_open"]
@@ -25,6 +24,8 @@ def above_stdio(fd: int) -> int:
 
 def pair() -> tuple[int, int]:
     """Two ends of a private connection; the first does not block."""
+    import socket  # late: workers import this module too, and have no use for it
+
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     fds = above_stdio(near.detach()), above_stdio(far.detach())
     os.set_blocking(fds[0], False)

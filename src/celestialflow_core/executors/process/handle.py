@@ -53,6 +53,7 @@ class Handle:
         self.exitcode: int | None = None
         self.peak_bytes: int | None = None
         self._process = spawned.process
+        self._reaped = False
         self._parent_peak = spawned.parent_peak
         self._receiver = Receiver(spawned.connection)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -73,14 +74,22 @@ class Handle:
         return self._receiver.ended
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, if it has not ended."""
+        if self._reaped:
+            return  # the number may be another process's by now
         try:
-            os.kill(self.pid, signal.SIGKILL)
+            if self.pidfd is not None:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            else:
+                os.kill(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass  # it has ended, and somebody else has asked for its exit status
 
     def reap(self) -> None:
         """Wait for the end of the process, which is certain, and note how it ended."""
+        if self._reaped:
+            return
+        self._reaped = True
         try:
             _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
@@ -93,7 +102,7 @@ class Handle:
 
     def forward_stderr(self) -> bool:
         """Pass on what the worker has written to stderr; False when nobody writes to it any more."""
-        while True:
+        for _ in range(16):  # a task that never stops writing must not keep us here; a pipe holds one such piece
             try:
                 data = os.read(self.stderr, 65_536)
             except BlockingIOError:
@@ -109,6 +118,7 @@ class Handle:
                     pass  # closed, or nobody reads it
             if not data:
                 return False
+        return True
 
     @property
     def stderr_text(self) -> str:

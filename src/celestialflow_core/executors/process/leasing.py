@@ -116,7 +116,7 @@ def results_of(kind: int, count: int, body: bytearray) -> tuple[list[float], lis
         The seconds of each; the values if all are there at once, else None; else each as (is it an error, its frame).
     """
     view = memoryview(body)
-    seconds = view[: 8 * count].cast("d").tolist()
+    seconds: list[float] = list(view[: 8 * count].cast("d"))
     if kind == wire.PLAIN_RESULTS:
         return seconds, decode(view[8 * count :]), []
     table = view[8 * count : 16 * count].cast("Q").tolist()

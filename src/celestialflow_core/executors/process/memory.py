@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 
 from celestialflow_core.executors.process.descriptors import above_stdio
 
@@ -73,6 +72,8 @@ def _anonymous_file(size: int) -> int:
     try:
         fd = above_stdio(os.memfd_create("celestialflow"))
     except (AttributeError, OSError):  # not Linux, or a sandbox without memfd
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             fd = above_stdio(os.dup(file.fileno()))
     os.ftruncate(fd, size)

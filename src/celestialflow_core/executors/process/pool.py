@@ -97,10 +97,12 @@ class Pool:
 
     def release(self) -> None:
         """Close the wake-up descriptor, when the thread has ended and nobody will submit any more."""
-        os.close(self._wake)
+        fd, self._wake = self._wake, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _rouse(self) -> None:
-        # The thread sets the flag before it looks at the inbox for the last time, so no wake-up is lost.
+        # The thread sets the flag before it looks for the last time, so no wake-up is lost.
         if self._asleep:
             self._asleep = False
             os.eventfd_write(self._wake, 1)
@@ -135,8 +137,9 @@ class Pool:
         self._sleep()
 
     def _sleep(self) -> None:
-        deadline = self._next_deadline()
+        # Before anything that another thread may change is looked at: see `_rouse`.
         self._asleep = True
+        deadline = self._next_deadline()
         if self._inbox or (self._stop_at is not None and not self._stopping):
             deadline = 0.0
         wait = None if deadline is None else max(0.0, (deadline - time.monotonic()) * 1000)
@@ -176,9 +179,11 @@ class Pool:
         if self._stopping and self._stop_at is not None:
             # One that was killed is not waited for by the clock: its end is an event.
             for handle in self._handles:
+                if handle.dropped:
+                    continue
                 if handle.leaving is not None:
                     moments.append(max(self._stop_at, handle.leaving) + _TEAR_DOWN)
-                elif not handle.dropped:
+                else:
                     moments.append(self._stop_at)
         elif self._look_again is not None:
             moments.append(self._look_again)

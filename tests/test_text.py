@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celestialflow_core._observe.text import cut, error_text
+from celestialflow_core._text import cut, error_text
 
 pytestmark = pytest.mark.pure
 

@@ -111,7 +111,7 @@ def test_cut_says_that_a_repr_raises(answer: Any) -> None:
     name = type(answer).__name__ if isinstance(answer, BaseException) else "TypeError"
     assert cut(Rude(answer)) == f"<Rude, whose repr raises {name}>"
     assert name in cut([1, Rude(answer)], 200)
-    assert error_text(RudeError(answer)) == f"RudeError <whose str raises {name}>"
+    assert error_text(RudeError(answer), 0) == f"RudeError: <RudeError, whose str raises {name}>"
 
 
 def test_cut_lets_ctrl_c_through() -> None:

@@ -9,7 +9,8 @@ at on its own only where a hook, an error or a duplicate wants it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import attrs
@@ -33,21 +34,23 @@ FATAL = -1  # the id of a result that speaks for the whole executor
 
 
 class _Gathered:
-    """What has settled since the last flush."""
+    """What has settled since the last flush: runs of successes as they were delivered, and everything else."""
 
-    __slots__ = ("ids", "others", "seconds", "tasks", "tries", "values", "workers")
+    __slots__ = ("others", "runs", "tries")
 
     def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.tasks: list[Any] = []
-        self.values: list[Any] = []
-        self.seconds: list[float | None] = []
-        self.workers: list[int | None] = []
+        self.runs: list[tuple[Sequence[int], Sequence[Any], Sequence[Any], Sequence[Any], Sequence[Any]]] = []
         self.tries: dict[int, int] = {}
         self.others: list[Outcome[Any, Any]] = []
 
     def settled(self) -> Settled:
-        return Settled(self.ids, self.tasks, self.values, self.seconds, self.workers, self.tries, self.others)
+        """All of it as one batch; a single run is not copied."""
+        columns: Iterable[Sequence[Any]] = ((),) * 5
+        if len(self.runs) == 1:
+            columns = self.runs[0]
+        elif self.runs:
+            columns = [list(chain.from_iterable(column)) for column in zip(*self.runs, strict=True)]
+        return Settled(*columns, self.tries, self.others)
 
 
 @attrs.define(eq=False)
@@ -198,11 +201,8 @@ class Stage:
             seconds = [seconds[i] for i in at]
             workers = [workers[i] for i in at]
         gathered = self._gathered
-        gathered.ids += known
-        gathered.tasks += tasks
-        gathered.values += values
-        gathered.seconds += seconds
-        gathered.workers += workers
+        if known:
+            gathered.runs.append((known, tasks, values, seconds, workers))
         if tries:
             gathered.tries.update(tries)
 
@@ -323,7 +323,7 @@ class Stage:
     def flush(self) -> None:
         """Hand on what has settled since the last flush: keep it, show it, and tell the hooks."""
         gathered = self._gathered
-        if not gathered.ids and not gathered.others:
+        if not gathered.runs and not gathered.others:
             return
         self._gathered = _Gathered()
         batch, others = gathered.settled(), gathered.others

@@ -21,6 +21,7 @@ from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 from celestialflow_core._engine.journal import Journal
+from celestialflow_core._engine.ready import Ready
 from celestialflow_core._engine.timers import Timers
 from celestialflow_core._engine.transitions import TRANSITIONS, Event, State
 from celestialflow_core.errors import InvalidTransition
@@ -88,7 +89,7 @@ class Engine(Generic[T, H]):
         self.retries = self.late = self.failed_in_a_row = 0
         self.journal = Journal()
         self._seen: dict[Hashable, int] = {}
-        self._ready: deque[tuple[int, T]] = deque()
+        self._ready: Ready[T] = Ready()
         self._running: dict[int, T] = {}
         self._waiting: dict[int, T] = {}
         self._timers = Timers()
@@ -158,13 +159,13 @@ class Engine(Generic[T, H]):
             if firsts != list(ids):
                 pairs = list(zip(ids, tasks, firsts, strict=True))
                 duplicates = [(id, task, first) for id, task, first in pairs if id != first]
-                fresh = [(id, task) for id, task, first in pairs if id == first]
-                self._ready.extend(fresh)
+                fresh = [id for id, _, first in pairs if id == first]
+                self._ready.add(fresh, [task for id, task, first in pairs if id == first])
                 self.duplicates += len(duplicates)
-                self.journal.add(Event.ADMIT, now, [id for id, _ in fresh])
+                self.journal.add(Event.ADMIT, now, fresh)
                 self.journal.add(Event.DUPLICATE, now, [id for id, _, _ in duplicates])
         if not duplicates:
-            self._ready.extend(zip(ids, tasks, strict=True))
+            self._ready.add(ids, tasks)
             self.journal.add(Event.ADMIT, now, ids)
         self.admitted += len(ids)
         if self.ordered:
@@ -181,15 +182,10 @@ class Engine(Generic[T, H]):
 
     def submit(self, most: int, now: float) -> tuple[Sequence[int], Sequence[T]]:
         """Move up to *most* tasks from ready to running; gives their ids and tasks."""
-        ready = self._ready
-        count = min(most, len(ready))
-        if count <= 0:
-            return (), ()
-        popleft = ready.popleft
-        batch = [popleft() for _ in repeat(None, count)]
-        self._running.update(batch)
-        ids, tasks = zip(*batch, strict=True)
-        self.journal.add(Event.SUBMIT, now, ids)
+        ids, tasks = self._ready.take(most)
+        if ids:
+            self._running.update(zip(ids, tasks, strict=True))
+            self.journal.add(Event.SUBMIT, now, ids)
         return ids, tasks
 
     def task(self, id: int) -> T:
@@ -257,7 +253,7 @@ class Engine(Generic[T, H]):
         """Make the tasks ready whose delay is over, ahead of those that never ran; gives how many."""
         due = self._timers.pop_due(now)
         if due:
-            self._ready.extendleft([(id, self._waiting.pop(id)) for id in reversed(due)])
+            self._ready.add_first(due, [self._waiting.pop(id) for id in due])
             self.journal.add(Event.WAKE, now, due)
         return len(due)
 

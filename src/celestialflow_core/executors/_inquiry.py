@@ -18,7 +18,7 @@ from celestialflow_core._call import Call, Calls, Result
 from celestialflow_core.errors import CelestialFlowError, WorkerCrashed, WorkerSetupError
 from celestialflow_core.executors._flight import Batch, Flight
 from celestialflow_core.executors._packing import reason_of
-from celestialflow_core.executors._pools import Closing
+from celestialflow_core.executors._pools import Closing, exit_of, processes_of
 from celestialflow_core.executors.interface import describe
 
 __all__ = ["Inquiry", "made"]
@@ -145,15 +145,17 @@ class Inquiry:
             for batch in self._flight.forget():
                 self._suspects.extend((call, batch.reruns + 1) for call in batch.calls)
 
-    def _sent_alone(self, batch: Batch) -> bool:
-        """Send *batch* and wait for its end; False if the executor's came first."""
-        self._launch(batch)
+    def _ended(self, batch: Batch) -> bool:
+        """Wait for the end of *batch*; False if the executor's came first."""
         return self._flight.wait_for(lambda: batch.done) and not self._flight.stopping
 
     def _try_alone(self, call: Call, reruns: int) -> None:
         pool = self.pool
         batch = Batch(Calls([call.id], [call.args]), reruns, alone=True)
-        if not self._sent_alone(batch) or batch.failure is None:
+        self._launch(batch)
+        # Noted before they die: a pool that breaks forgets its processes.
+        processes = [] if pool is None else processes_of(pool)
+        if not self._ended(batch) or batch.failure is None:
             return
         if batch.refused:
             # Not the call's doing: the pool broke in between. Where that goes on, `_renew` ends the run.
@@ -164,9 +166,8 @@ class Inquiry:
         exitcode = None
         if isinstance(batch.failure, BrokenExecutor) and pool is not None:
             self._broken = True
-            closing = Closing(pool)
-            closing.finish(SETTLING)
-            exitcode = closing.exitcode()
+            Closing(pool).finish(SETTLING)
+            exitcode = exit_of(processes)
         note = f"It was the only call in the pool, which said: {reason_of(batch.failure)}."
         crash = WorkerCrashed(describe(call.args), exitcode=exitcode, note=note)
         crash.__cause__ = batch.failure
@@ -192,7 +193,8 @@ class Inquiry:
                 Closing(pool).finish(SETTLING)
                 return False
             probe = Batch(Calls([], []), alone=True)
-            if not self._sent_alone(probe):
+            self._launch(probe)
+            if not self._ended(probe):
                 return False
             if probe.failure is None:
                 self._broken = False

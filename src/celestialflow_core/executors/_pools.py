@@ -7,6 +7,7 @@ and to name how one died, and does without wherever a pool keeps its processes e
 from __future__ import annotations
 
 import inspect
+import os
 import signal
 import threading
 from concurrent.futures import Executor as Pool
@@ -15,7 +16,7 @@ from typing import Any
 
 from celestialflow_core.executors._packing import reason_of
 
-__all__ = ["Closing", "ask_to_cancel", "has_processes", "processes_of"]
+__all__ = ["Closing", "ask_to_cancel", "exit_of", "has_processes", "processes_of"]
 
 
 def has_processes(pool: Pool) -> bool:
@@ -27,7 +28,7 @@ def processes_of(pool: Pool) -> list[Any]:
     """The worker processes that *pool* has now, where it keeps them as the standard library and loky do."""
     held = getattr(pool, "_processes", None)
     found = list(held.values()) if isinstance(held, dict) else []
-    return [process for process in found if hasattr(process, "kill") and hasattr(process, "exitcode")]
+    return [process for process in found if hasattr(process, "pid") and hasattr(process, "exitcode")]
 
 
 def ask_to_cancel(future: Future[Any]) -> None:
@@ -36,6 +37,18 @@ def ask_to_cancel(future: Future[Any]) -> None:
         future.cancel()
     except Exception:  # parsl raises NotImplementedError; any answer but a cancellation means the same
         return
+
+
+def exit_of(processes: list[Any]) -> int | None:
+    """How the one of *processes* died that took its pool along, where that is plain; to be asked when all are gone.
+
+    A pool that breaks ends its other workers itself: by SIGTERM (the standard library) or SIGKILL (loky).
+    """
+    codes = {process.exitcode for process in processes} - {None, 0}
+    for pools_own in (-signal.SIGTERM, -signal.SIGKILL):
+        if len(codes) > 1:
+            codes.discard(int(pools_own))
+    return codes.pop() if len(codes) == 1 else None
 
 
 class Closing:
@@ -70,24 +83,16 @@ class Closing:
     def kill(self) -> None:
         """End the pool's processes, if it has any that can be found."""
         for process in self._processes:
-            try:
-                process.kill()
-            except (OSError, ValueError, AttributeError):  # it is gone already
-                continue
+            # Not process.kill(): loky's processes have none. One without an exit code has not been reaped, so that
+            # its id cannot be another's by now.
+            if process.exitcode is None and process.pid is not None:
+                try:
+                    os.kill(process.pid, signal.SIGKILL)
+                except ProcessLookupError:  # reaped in this moment
+                    continue
 
     def finish(self, seconds: float) -> None:
         """Wait up to *seconds*, and kill what is still there then."""
-        if not self.wait(seconds):
+        if not self.wait(seconds) and self.can_kill:
             self.kill()
             self.wait(5.0)
-
-    def exitcode(self) -> int | None:
-        """How the process died that took the pool along, where that is plain; ask after the end.
-
-        A pool that breaks ends its other workers itself: by SIGTERM (the standard library) or SIGKILL (loky).
-        """
-        codes = {process.exitcode for process in self._processes} - {None, 0}
-        for pools_own in (-signal.SIGTERM, -signal.SIGKILL):
-            if len(codes) > 1:
-                codes.discard(int(pools_own))
-        return codes.pop() if len(codes) == 1 else None

@@ -39,7 +39,7 @@ class _Running:
     args: tuple[Any, ...]
     began: float
     cancelled_at: float | None = None
-    reported: bool = False
+    given_up: bool = False
 
 
 class AsyncioExecutor:
@@ -68,7 +68,6 @@ class AsyncioExecutor:
         self._outbox: Outbox | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._hurry: asyncio.Event | None = None
-        self._breathe_at = 0.0
 
     @property
     def slots(self) -> int:
@@ -142,50 +141,54 @@ class AsyncioExecutor:
         assert self._work is not None and self._outbox is not None
         CURRENT_WORKER.set(Worker(index, state=self._state))
         task = asyncio.current_task()
-        func, outbox, calls, clock = self._work.func, self._outbox, self._calls, perf_counter
-        put, popleft, watched = outbox.put, calls.popleft, self._work.timeout is not None
+        func, outbox, clock = self._work.func, self._outbox, perf_counter
+        put, popleft, watched = outbox.put, self._calls.popleft, self._work.timeout is not None
+        begin = clock()
+        breathe_at = begin + BREATH
         try:
-            while self._workers.get(index) is task:
+            while True:
                 try:
                     id, args = popleft()
                 except IndexError:
                     parked = self._loop.create_future()
                     self._parked.append((parked, index))
                     await parked
-                    self._breathe_at = clock() + BREATH
+                    begin = clock()
+                    breathe_at = begin + BREATH
                     continue
-                begin = clock()
                 if watched:
                     self._running[index] = running = _Running(id, args, monotonic())
                 try:
                     value = await func(*args)
                 except BaseException as error:
-                    if isinstance(error, asyncio.CancelledError) and (self._stopping or self._cancelled(index, watched)):
+                    if isinstance(error, asyncio.CancelledError) and self._cancelled(index):
                         raise
-                    seconds = clock() - begin
-                    if watched and (running.reported or running.cancelled_at is not None):
-                        self._late(index, running, task, seconds)
-                    elif isinstance(error, KeyboardInterrupt):
-                        outbox.put_other(Result(-1, error=error))
+                    if watched and running.cancelled_at is not None:
+                        if not self._late(index, running, task, clock() - begin):
+                            return
                     else:
-                        outbox.put_other(Result(id, None, error, seconds, index))
-                    if not outbox.announced:
-                        outbox.announce()
-                    continue
-                end = clock()
-                if watched:
-                    if running.reported or running.cancelled_at is not None:
-                        self._late(index, running, task, end - begin)
-                        outbox.announce()
-                        continue
-                    del self._running[index]
-                put((id, value, end - begin, index))
-                del value, args
+                        self._running.pop(index, None)
+                        own = not isinstance(error, KeyboardInterrupt)
+                        outbox.put_other(Result(id if own else -1, None, error, clock() - begin, index))
+                    end = clock()
+                else:
+                    end = clock()
+                    if not watched:
+                        put((id, value, end - begin, index))
+                    elif running.cancelled_at is None:
+                        del self._running[index]
+                        put((id, value, end - begin, index))
+                    elif not self._late(index, running, task, end - begin):
+                        return
+                    value = None
+                args = ()
                 if not outbox.announced:
                     outbox.announce()
-                if end > self._breathe_at:
+                begin = end  # one reading of the clock a call: nothing happens between two of them
+                if end > breathe_at:
                     await asyncio.sleep(0)
-                    self._breathe_at = clock() + BREATH
+                    begin = clock()
+                    breathe_at = begin + BREATH
         except asyncio.CancelledError:
             pass
         finally:
@@ -193,23 +196,25 @@ class AsyncioExecutor:
                 del self._workers[index]
             self._left_behind.discard(task)  # type: ignore[arg-type]  # it is a task: it runs
 
-    def _cancelled(self, index: int, watched: bool) -> bool:
-        """True if somebody else is cancelling this worker; a CancelledError of the call's own is its error."""
+    def _cancelled(self, index: int) -> bool:
+        """True if somebody ends this worker; a CancelledError that is the call's own doing is the call's error."""
         task = asyncio.current_task()
         assert task is not None
-        by_us = watched and index in self._running and self._running[index].cancelled_at is not None
-        return task.cancelling() > (1 if by_us else 0)
+        running = self._running.get(index)
+        by_the_limit = running is not None and running.cancelled_at is not None
+        return self._stopping or task.cancelling() > (1 if by_the_limit else 0)
 
-    def _late(self, index: int, running: _Running, task: asyncio.Task[None] | None, seconds: float) -> None:
-        """Report a call that ended after its limit, unless it has been given up before."""
+    def _late(self, index: int, running: _Running, task: asyncio.Task[None] | None, seconds: float) -> bool:
+        """Report a call that ended after its limit; False if it has been given up before, and its worker with it."""
         assert self._work is not None and self._work.timeout is not None and self._outbox is not None
-        if running.reported:
-            return
+        if running.given_up:
+            return False
         self._running.pop(index, None)
         if task is not None:
             task.uncancel()
         error = TaskTimeout(describe(running.args), self._work.timeout)
         self._outbox.put_other(Result(running.id, None, error, seconds, index))
+        return True
 
     # ------------------------------------------------------------------ the time limit
 
@@ -246,7 +251,7 @@ class AsyncioExecutor:
     def _give_up(self, index: int, running: _Running, now: float) -> None:
         """Leave the worker behind with its call, and start another in its place."""
         assert self._work is not None and self._work.timeout is not None and self._outbox is not None
-        running.reported = True
+        running.given_up = True
         del self._running[index]
         task = self._workers.pop(index)
         stack = _stack_of(task)

@@ -16,7 +16,7 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -182,35 +182,40 @@ class _Thread(threading.Thread):
         work, outbox, watched, index = self._work, self._outbox, self._watched, self.index
         get, put, func, clock = self._calls.get, outbox.put, work.func, perf_counter
         context: Context | None = None
-        base = work.context.copy()
+        base = work.context
+        begin = clock()
         while not self._abandoned:
-            call = get()
+            try:
+                call = get(False)
+            except Empty:
+                self.busy = False
+                call = get()
+                begin = clock()
             if call is None:
                 return
             self.busy = True
             id, args = call
-            if work.context is not context:  # a new run of a warm pool
+            if work.context is not context:  # the first call, or a new run of a warm pool
                 context = work.context
                 base = context.copy()
                 base.run(CURRENT_WORKER.set, worker)
-            begin = clock()
             if watched:
                 self.claims[id] = (monotonic(), args)
             try:
                 value = base.copy().run(func, *args)
             except BaseException as error:
+                end = clock()
                 if self._may_report(id):
-                    outbox.put_other(Result(id, None, error, clock() - begin, index))
-                    del error
+                    outbox.put_other(Result(id, None, error, end - begin, index))
             else:
-                seconds = clock() - begin
+                end = clock()
                 if not watched and not self._abandoned or self._may_report(id):
-                    put((id, value, seconds, index))
-                del value
-            del args, call
+                    put((id, value, end - begin, index))
+                value = None
             if not outbox.announced:
                 outbox.announce()
-            self.busy = False
+            call = args = None
+            begin = end  # one reading of the clock a call, unless it had to wait for the next
 
     def _may_report(self, id: int) -> bool:
         return not self._abandoned and (not self._watched or self.claims.pop(id, None) is not None)

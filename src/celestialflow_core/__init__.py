@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from celestialflow_core.errors import UnknownExecutor as UnknownExecutor
     from celestialflow_core.errors import WorkerCrashed as WorkerCrashed
     from celestialflow_core.errors import WorkerSetupError as WorkerSetupError
-    from celestialflow_core.executors.interface import current_worker as current_worker
+    from celestialflow_core.executors.current import current_worker as current_worker
     from celestialflow_core.plugins import hookimpl as hookimpl
 
 _HOMES = {
@@ -49,7 +49,7 @@ _HOMES = {
         "WorkerCrashed",
         "WorkerSetupError",
     ),
-    "celestialflow_core.executors.interface": ("current_worker",),
+    "celestialflow_core.executors.current": ("current_worker",),
     "celestialflow_core.plugins": ("hookimpl",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celestialflow_core.executors import AsyncExecutor, Executor
 from celestialflow_core.executors.aio import AsyncioExecutor
+from celestialflow_core.executors.process import ProcessExecutor
 from celestialflow_core.executors.serial import SerialExecutor
 from celestialflow_core.executors.thread import ThreadExecutor
 from celestialflow_core.testing import ExecutorContract
@@ -31,3 +32,11 @@ class TestAsyncio(ExecutorContract):
     def make_executor(self) -> AsyncExecutor:
         """The asyncio executor."""
         return AsyncioExecutor(worker_limit=2)
+
+
+class TestProcess(ExecutorContract):
+    """In worker processes."""
+
+    def make_executor(self) -> Executor:
+        """The process executor."""
+        return ProcessExecutor(worker_limit=2)

@@ -17,13 +17,17 @@ from celestialflow_core.testing import ExecutorContract
 class TestThreadPoolObject(ExecutorContract):
     """A pool of the user's, which outlives the executors that use it."""
 
+    pool: ThreadPoolExecutor | None = None
+
     @pytest.fixture(autouse=True)
     def _pool(self) -> Iterator[None]:
-        with ThreadPoolExecutor(2) as self.pool:
+        with ThreadPoolExecutor(2) as pool:
+            self.pool = pool
             yield
 
     def warm_up(self) -> None:
         """Starts the threads that are the pool's own."""
+        assert self.pool is not None
         list(self.pool.map(abs, range(1)))
 
     def leak_allowance(self, leak: str) -> bool:
@@ -32,6 +36,7 @@ class TestThreadPoolObject(ExecutorContract):
 
     def make_executor(self) -> Executor:
         """An executor that borrows the pool."""
+        assert self.pool is not None
         return FuturesExecutor(self.pool)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -36,7 +37,8 @@ def spawned_pool() -> Pool:
 
 
 def loky_pool() -> Pool:
-    return loky.ProcessPoolExecutor(2)
+    pool: Pool = loky.ProcessPoolExecutor(2)
+    return pool
 
 
 POOLS = {"processes": spawned_pool, "loky": loky_pool}
@@ -55,10 +57,8 @@ def on() -> Iterator[Callable[..., Bench]]:
         return benches[-1]
 
     yield make
-    for bench in benches:
-        bench.close()
-    del bench
-    benches.clear()
+    while benches:
+        benches.pop().close()
     before.expect_no_leaks(lambda leak: "ThreadPoolExecutor" in leak)
 
 
@@ -106,8 +106,9 @@ class TestArguments:
 
     def test_pool_is_a_pool_or_makes_one(self) -> None:
         """Anything else is refused, with what was given."""
+        wrong: Any = "pool"
         with pytest.raises(TypeError, match="or a function that makes one, got 'pool'"):
-            FuturesExecutor("pool")  # type: ignore[arg-type]
+            FuturesExecutor(wrong)
 
     @pytest.mark.parametrize("limit", [0, -1, 1.5])
     def test_worker_limit_is_a_positive_int(self, limit: Any) -> None:
@@ -228,7 +229,7 @@ class TestProcesses:
     def test_lambda_runs(self, on: Callable[..., Bench], make: Any) -> None:
         """Function, argument and result may be lambdas and closures."""
         offset = 5
-        bench = on(make).start(lambda function: (lambda: function(offset)))
+        bench = on(make).start(lambda function: lambda: function(offset))
         bench.feed([(lambda number: number + 1,)])
         assert bench.results[0].value() == 6
 
@@ -300,8 +301,8 @@ class TestProcesses:
     def test_broken_pool_of_the_user_gives_honest_errors(self, on: Callable[..., Bench], make: Any) -> None:
         """Given as an object it is not replaced: what it lost, and what comes later, becomes errors."""
         pool = make()
+        bench = on(pool).start(act)
         try:
-            bench = on(pool).start(act)
             bench.feed([("", 0), ("", 1)])
             bench.feed([("exit", 2)])
             bench.feed([("", 3), ("", 4)])
@@ -368,9 +369,7 @@ class TestWorkersThatCannotStart:
 
 
 def _import_elsewhere() -> Any:
-    import elsewhere  # type: ignore[import-not-found]  # that is the point
-
-    return elsewhere
+    return importlib.import_module("elsewhere")
 
 
 class Elsewhere:
@@ -420,7 +419,12 @@ class TestForeignSystems:
     def test_batch_lost_by_a_living_pool_is_looked_into(self, on: Callable[..., Bench]) -> None:
         """The pool is kept, the suspects run alone, and the guilty one is charged with what the pool said."""
         made: list[Pool] = []
-        bench = on(lambda: made.append(MoodyPool()) or made[-1], worker_limit=2).start(act)
+
+        def make() -> Pool:
+            made.append(MoodyPool())
+            return made[-1]
+
+        bench = on(make, worker_limit=2).start(act)
         bench.feed([("", number) for number in range(200)])
         bench.feed([("lost" if number == 5 else "", number) for number in range(40)])
         results = bench.by_id()

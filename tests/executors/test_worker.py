@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import cloudpickle
 import pytest
@@ -21,8 +20,8 @@ pytestmark = pytest.mark.pure
 
 def over_there(function: FunctionRef, calls: Shipment, budget: float = 60.0) -> Returned:
     """A round trip through pickle, as a pool of processes makes it."""
-    there: Any = pickle.loads(pickle.dumps((function, calls)))
-    back: Returned = pickle.loads(pickle.dumps(run_batch(*there, budget)))
+    there = pickle.loads(pickle.dumps((function, calls)))
+    back: Returned = pickle.loads(pickle.dumps(run_batch(there[0], there[1], budget)))
     back.unpack()
     return back
 
@@ -97,7 +96,7 @@ def test_stub_is_the_standard_library_and_cloudpickle_alone() -> None:
         "celestialflow_core.executors._packing",
         "celestialflow_core.executors.worker",
     }
-    assert {name for name in eval(done.stdout)} == ours
+    assert set(eval(done.stdout)) == ours
 
 
 def test_stub_can_be_shipped_by_value(tmp_path: Path) -> None:
@@ -138,10 +137,10 @@ class Silent(Exception):
         raise RuntimeError
 
 
-def _raised(error: BaseException) -> BaseException:
+def _raised(error: Exception) -> Exception:
     try:
         raise error
-    except BaseException as caught:
+    except Exception as caught:
         return caught
 
 
@@ -174,10 +173,9 @@ def _deep(levels: int) -> None:
 
 def test_error_text_is_bounded_for_frames_and_characters() -> None:
     """A thousand frames and a message of five megabytes fit, with both ends."""
-    try:
+    with pytest.raises(ValueError, match="deep") as caught:
         _deep(800)
-    except ValueError as error:
-        text = format_error_text(error)
+    text = format_error_text(caught.value)
     assert text.count("in _deep") < 100
     assert "frames)" in text
     text = format_error_text(_raised(ValueError("x" * 5_000_000 + "end")))
@@ -205,8 +203,7 @@ def test_packed_error_survives_or_says_why() -> None:
     assert frame is not None
     assert isinstance(cloudpickle.loads(frame), ValueError)
     assert (name, text, reason) == ("ValueError", "fine", "")
-    error = ValueError("held")
-    error.lock = threading.Lock()  # type: ignore[attr-defined]
-    frame, name, text, reason = pack_error(error)
-    assert (frame, name, text) == (None, "ValueError", "held")
+    frame, name, text, reason = pack_error(ValueError(threading.Lock()))
+    assert (frame, name) == (None, "ValueError")
+    assert "lock" in text
     assert "lock" in reason

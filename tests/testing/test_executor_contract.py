@@ -20,6 +20,8 @@ class Honest:
 
     capabilities: frozenset[str] = frozenset({"inline"})
     slots = 4
+    func: Any = None
+    deliver: Any = None
 
     def start(self, work: Work, deliver: Any) -> None:
         self.func, self.deliver = work.func, deliver
@@ -135,12 +137,12 @@ def _run(pytester: pytest.Pytester, name: str, test: str) -> pytest.RunResult:
                 return module.{name}()
         """
     )
-    return pytester.runpytest_inprocess("-q", "-k", test, "-p", "no:cacheprovider")
+    return pytester.runpytest_subprocess("-q", "-k", test, "-p", "no:cacheprovider")
 
 
 @pytest.mark.parametrize(("executor", "test"), FAULTS.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_contract_finds_the_fault(pytester: pytest.Pytester, executor: type[Honest], test: str) -> None:
-    """The test that is meant to see it fails."""
+    """The test that is meant to see it fails (in an interpreter of its own: it shortens the contract's patience)."""
     outcomes = _run(pytester, executor.__name__, test).parseoutcomes()
     assert outcomes.get("failed", 0) + outcomes.get("errors", 0) > 0
 
@@ -162,5 +164,5 @@ def test_contract_without_a_factory_says_what_is_missing(pytester: pytest.Pytest
             pass
         """
     )
-    result = pytester.runpytest_inprocess("-q", "-k", "declares", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("-q", "-k", "declares", "-p", "no:cacheprovider")
     result.stdout.fnmatch_lines(["*TestIt must define make_executor*"])

@@ -155,16 +155,18 @@ class Engine(Generic[T, H]):
         """
         duplicates: list[tuple[int, T, int]] = []
         if self.deduplicate and keys is not None:
+            known = len(self._seen)
             firsts = list(map(self._seen.setdefault, keys, ids))
-            if firsts != list(ids):
+            if len(self._seen) - known != len(firsts):
                 pairs = list(zip(ids, tasks, firsts, strict=True))
                 duplicates = [(id, task, first) for id, task, first in pairs if id != first]
-                fresh = [id for id, _, first in pairs if id == first]
-                self._ready.add(fresh, [task for id, task, first in pairs if id == first])
+            if duplicates:
+                fresh = [(id, task) for id, task, first in pairs if id == first]
+                self._ready.add([id for id, _ in fresh], [task for _, task in fresh])
                 self.duplicates += len(duplicates)
-                self.journal.add(Event.ADMIT, now, fresh)
+                self.journal.add(Event.ADMIT, now, [id for id, _ in fresh])
                 self.journal.add(Event.DUPLICATE, now, [id for id, _, _ in duplicates])
-        if not duplicates:
+        if not duplicates:  # also where all had been seen, by an attempt that an exception ended
             self._ready.add(ids, tasks)
             self.journal.add(Event.ADMIT, now, ids)
         self.admitted += len(ids)

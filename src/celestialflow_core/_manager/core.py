@@ -121,7 +121,7 @@ class Core:
                 self.successes if options.enable_success_cache else None,
                 self.errors if options.enable_error_cache else None,
             )
-            limit = getattr(workers.executor, "limit", None) or options.worker_limit or 1
+            limit = getattr(workers.executor, "worker_limit", None) or options.worker_limit or 1
             engine: Engine[Any, Any] = Engine(
                 max_in_flight=options.max_in_flight or 4096 + 16 * limit,
                 deduplicate=options.enable_duplicate_check,
@@ -175,7 +175,7 @@ class Core:
             info=RunInfo(
                 name=manager.name,
                 mode=self.mode.name,
-                workers=None if self.mode.name == "serial" else getattr(workers.executor, "limit", options.worker_limit),
+                workers=getattr(workers.executor, "worker_limit", options.worker_limit),
                 total=None,
                 desc=options.progress_desc,
                 max_info=options.max_info,

@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from contextvars import Context
 from time import perf_counter
 
+import celestialflow_core.executors.worker as stub
 from celestialflow_core._call import Calls
-from celestialflow_core.executors import worker as stub
 from celestialflow_core.executors._pools import ask_to_cancel
 
 __all__ = ["Batch", "Flight"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celestialflow_core.executors import worker as stub
+import celestialflow_core.executors.worker as stub
 from celestialflow_core.executors.lease import LeaseSizer
 
 __all__ = ["Pace"]

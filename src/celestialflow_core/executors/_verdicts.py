@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import celestialflow_core.executors.worker as stub
 from celestialflow_core._call import Result
 from celestialflow_core.errors import CelestialFlowError, NotPicklable, RemoteError, WorkerSetupError
-from celestialflow_core.executors import worker as stub
 from celestialflow_core.executors._packing import load, reason_of
 from celestialflow_core.executors.interface import describe
 

@@ -52,7 +52,7 @@ class AsyncioExecutor:
     capabilities = frozenset({"timeout", "setup"})
 
     def __init__(self, worker_limit: int | None = None) -> None:
-        self.limit = worker_limit or DEFAULT_LIMIT
+        self.worker_limit = worker_limit or DEFAULT_LIMIT
         self.abandoned = 0
         """How many coroutines were left behind, since they swallowed their cancellation."""
         self._calls: deque[tuple[int, tuple[Any, ...]]] = deque()
@@ -60,7 +60,8 @@ class AsyncioExecutor:
         self._workers: dict[int, asyncio.Task[None]] = {}
         self._running: dict[int, _Running] = {}
         self._left_behind: set[asyncio.Task[None]] = set()
-        self._stopping = False
+        self._ending = False  # nothing new is started
+        self._stopping = False  # what runs is being cancelled
         self._state: Any = None
         self._tear_down: Any = None
         self._work: Work | None = None
@@ -73,7 +74,7 @@ class AsyncioExecutor:
     def slots(self) -> int:
         """One call a worker, and in the deque twice what they finished between two looks of the driver."""
         outbox = self._outbox
-        return self.limit + max(self.limit, min(2 * outbox.taken, MOST_AHEAD) if outbox is not None else 0)
+        return self.worker_limit + max(self.worker_limit, min(2 * outbox.taken, MOST_AHEAD) if outbox is not None else 0)
 
     async def start(self, work: Work, deliver: Deliver) -> None:
         """Run ``worker_setup`` once for the loop; it may be a coroutine function or an async generator, too.
@@ -85,6 +86,7 @@ class AsyncioExecutor:
         self._work = work
         self._outbox = Outbox(deliver)
         self._hurry = asyncio.Event()
+        self._ending = self._stopping = False
         if work.setup is not None:
             CURRENT_WORKER.set(Worker(0))
             try:
@@ -119,8 +121,8 @@ class AsyncioExecutor:
             if not parked.done():
                 parked.set_result(None)
                 wanted -= 1
-        while wanted > 0 and len(self._workers) < self.limit:
-            self._start_worker(next(index for index in range(self.limit) if index not in self._workers))
+        while wanted > 0 and len(self._workers) < self.worker_limit:
+            self._start_worker(next(index for index in range(self.worker_limit) if index not in self._workers))
             wanted -= 1
 
     def _dismiss(self) -> None:
@@ -150,6 +152,8 @@ class AsyncioExecutor:
                 try:
                     id, args = popleft()
                 except IndexError:
+                    if self._ending:
+                        return
                     parked = self._loop.create_future()
                     self._parked.append((parked, index))
                     await parked
@@ -260,7 +264,7 @@ class AsyncioExecutor:
         error = TaskAbandoned(describe(running.args), self._work.timeout, stack)
         self._outbox.put_other(Result(running.id, None, error, now - running.began, index))
         self._outbox.announce()
-        if not self._stopping:
+        if not self._ending:
             self._start_worker(index)
 
     # ------------------------------------------------------------------ the end
@@ -272,6 +276,7 @@ class AsyncioExecutor:
         """
         if self._hurry is None:
             return
+        self._ending = True
         self._calls.clear()
         self._dismiss()
         if grace <= 0:

@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor as Pool
 from time import monotonic, perf_counter
 
+import celestialflow_core.executors.worker as stub
 from celestialflow_core._call import Call, Calls, Delivery, Result, Successes
 from celestialflow_core.errors import CelestialFlowError, WorkerCrashed
-from celestialflow_core.executors import worker as stub
 from celestialflow_core.executors._flight import Batch, Flight
 from celestialflow_core.executors._inquiry import SETTLING, Inquiry
 from celestialflow_core.executors._pace import Pace

@@ -12,14 +12,17 @@ An executor knows calls and results; it has never heard of retries, hooks, resul
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextvars import Context, ContextVar
+from contextvars import Context
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
 from celestialflow_core._call import Call, Calls, Delivery, Drain, Result, Successes
+from celestialflow_core._text import cut
+from celestialflow_core.executors.current import CURRENT_WORKER, Worker, current_worker
 
 __all__ = [
+    "CURRENT_WORKER",
     "AsyncExecutor",
     "Call",
     "Calls",
@@ -115,41 +118,6 @@ class AsyncExecutor(Protocol):
 ExecutorFactory = Callable[..., "Executor | AsyncExecutor"]
 
 
-@attrs.define(eq=False)
-class Worker:
-    """The worker that runs the current call.
-
-    Attributes:
-        index: From 0; a replaced worker passes its index on.
-        env: The environment variables that were set for it alone.
-        state: What ``worker_setup`` returned or yielded.
-    """
-
-    index: int
-    env: dict[str, str] = attrs.field(factory=dict)
-    state: Any = None
-
-
-CURRENT_WORKER: ContextVar[Worker] = ContextVar("celestialflow_current_worker")
-
-
-def current_worker() -> Worker:
-    """The worker that is running the caller: its ``index``, ``env``, and the ``state`` from ``worker_setup``.
-
-    Raises:
-        RuntimeError: Called outside of a task or of its set-up.
-    """
-    try:
-        return CURRENT_WORKER.get()
-    except LookupError:
-        raise RuntimeError("current_worker() works only inside a task, or in worker_setup.") from None
-
-
 def describe(args: tuple[Any, ...], limit: int = 50) -> str:
     """A short text that names the call with *args* in a message; never raises."""
-    shown = args[0] if len(args) == 1 else args
-    try:
-        text = repr(shown)
-    except Exception as error:
-        text = f"<{type(shown).__name__}, whose repr raises {type(error).__name__}>"
-    return f"task {text if len(text) <= limit else text[: limit - 3] + '...'}"
+    return f"task {cut(args[0] if len(args) == 1 else args, limit)}"

@@ -35,6 +35,11 @@ class LoopThread:
         return self._inner.slots
 
     @property
+    def worker_limit(self) -> int | None:
+        """As the inner executor's."""
+        return getattr(self._inner, "worker_limit", None)
+
+    @property
     def abandoned(self) -> int:
         """How many coroutines were left behind."""
         return getattr(self._inner, "abandoned", 0)

@@ -32,6 +32,7 @@ class SerialExecutor:
 
     def __init__(self, worker_limit: int | None = None) -> None:
         self.slots = 1
+        self.worker_limit = None
         self._worker = Worker(0)
         self._left: tuple[Sequence[int], Sequence[tuple[Any, ...]]] = ((), ())
         self._setup: Setup | None = None

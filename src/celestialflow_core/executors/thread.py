@@ -42,7 +42,7 @@ class ThreadExecutor:
     capabilities = frozenset({"timeout", "setup"})
 
     def __init__(self, worker_limit: int | None = None) -> None:
-        self.limit = worker_limit or DEFAULT_LIMIT
+        self.worker_limit = worker_limit or DEFAULT_LIMIT
         self.abandoned = 0
         """How many threads were left behind, still running."""
         self._calls: SimpleQueue[tuple[int, tuple[Any, ...]] | None] = SimpleQueue()
@@ -57,12 +57,15 @@ class ThreadExecutor:
     def slots(self) -> int:
         """One call a thread, and in the queue twice what the threads finished between two looks of the driver."""
         outbox = self._outbox
-        return self.limit + max(self.limit, min(2 * outbox.taken, MOST_AHEAD) if outbox is not None else 0)
+        return self.worker_limit + max(self.worker_limit, min(2 * outbox.taken, MOST_AHEAD) if outbox is not None else 0)
 
     def start(self, work: Work, deliver: Deliver) -> None:
         """Make ready; threads are started when calls come."""
         self._work = work
         self._outbox = Outbox(deliver)
+        self._calls = SimpleQueue()
+        self._hurry.clear()
+        self._stopping = False
         if work.timeout is not None:
             self._watch = _Watch(self, work.timeout)
 
@@ -70,7 +73,7 @@ class ThreadExecutor:
         """Queue *calls*, and start threads while there are fewer than allowed and calls that wait."""
         batch = Calls.of(calls)
         deque(map(self._calls.put, zip(batch.ids, batch.args, strict=True)), maxlen=0)
-        while len(self._threads) < self.limit and not self._calls.empty():
+        while len(self._threads) < self.worker_limit and not self._calls.empty():
             if not self._start_thread(len(self._threads)):
                 break
 
@@ -81,8 +84,8 @@ class ThreadExecutor:
             thread.start()
         except RuntimeError as error:
             if any(self._threads):
-                self.limit = max(1, len(self._threads))
-                warnings.warn(f"Only {self.limit} threads could be started: {error}", RuntimeWarning, stacklevel=3)
+                self.worker_limit = max(1, len(self._threads))
+                warnings.warn(f"Only {self.worker_limit} threads could be started: {error}", RuntimeWarning, stacklevel=3)
             else:
                 self._outbox.put_other(Result(-1, error=WorkerSetupError(f"No thread could be started: {error}.")))
                 self._outbox.announce()

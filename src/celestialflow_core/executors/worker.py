@@ -30,7 +30,7 @@ from typing import Any
 
 import cloudpickle
 
-from celestialflow_core.executors import _packing
+import celestialflow_core.executors._packing as _packing
 from celestialflow_core.executors._packing import (
     PLAIN,
     dump,

@@ -21,7 +21,7 @@ def _also(coroutine: Callable[..., Awaitable[Any]]) -> Callable[[Callable[..., A
     """Names the coroutine function that stands in for the decorated one in an `AsyncExecutor`."""
 
     def mark(func: Callable[..., Any]) -> Callable[..., Any]:
-        func.coroutine = coroutine  # type: ignore[attr-defined]  # functions take attributes
+        vars(func)["coroutine"] = coroutine
         return func
 
     return mark

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+import celestialflow_core.testing._tasks as tasks
 from celestialflow_core._call import Call, Calls
 from celestialflow_core.errors import RemoteError, TaskTimeout, WorkerSetupError
 from celestialflow_core.executors.interface import AsyncExecutor, Executor
-from celestialflow_core.testing import _tasks as tasks
 from celestialflow_core.testing._bench import Bench
 from celestialflow_core.testing.leaks import Resources
 

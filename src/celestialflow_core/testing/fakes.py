@@ -63,7 +63,8 @@ class ScriptedExecutor:
 
     def submit(self, calls: Sequence[Call]) -> None:
         """Take *calls*, then answer the next few of all that wait."""
-        assert self._work is not None and self._deliver is not None, "submit() comes after start()."
+        if self._work is None or self._deliver is None:
+            raise RuntimeError("submit() was called before start(), or after stop().")
         if len(calls):
             self.log.append(("submit", [call.id for call in calls]))
             self.waiting.extend(calls)
@@ -80,10 +81,8 @@ class ScriptedExecutor:
         self._deliver = None
 
     def _next(self) -> int:
-        if self._order == "first":
-            return 0
-        if self._order == "last":
-            return -1
+        if isinstance(self._order, str):
+            return 0 if self._order == "first" else -1
         return self._order(self.waiting)
 
     def _answer(self, call: Call, func: Callable[..., Any]) -> Result:

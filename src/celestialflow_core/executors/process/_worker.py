@@ -159,7 +159,7 @@ class _Worker:
                 reason = f"The function cannot be loaded in a worker process: {failures.reason_of(error)}."
             self._give_up(reason, error)
             return
-        from celestialflow_core.executors.interface import CURRENT_WORKER, Worker
+        from celestialflow_core.executors.current import CURRENT_WORKER, Worker
 
         worker = Worker(self._index, preamble["env"])
         CURRENT_WORKER.set(worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.resource_tracker
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -12,6 +13,13 @@ from loky.backend import resource_tracker
 
 from celestialflow_core.executors import Executor, FuturesExecutor
 from celestialflow_core.testing import ExecutorContract
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _trackers() -> None:
+    """Starts what multiprocessing and loky keep for the life of the program, before anybody looks for leaks."""
+    multiprocessing.resource_tracker.ensure_running()
+    resource_tracker.ensure_running()
 
 
 class TestThreadPoolObject(ExecutorContract):
@@ -51,10 +59,6 @@ class TestThreadPoolFactory(ExecutorContract):
 class TestProcessPoolFactory(ExecutorContract):
     """The standard library's processes."""
 
-    def warm_up(self) -> None:
-        """Starts what multiprocessing keeps for the life of the program."""
-        multiprocessing.get_context("spawn").Lock()
-
     def make_executor(self) -> Executor:
         """Workers are spawned, since a test run has threads."""
         return FuturesExecutor(lambda: ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")))
@@ -62,10 +66,6 @@ class TestProcessPoolFactory(ExecutorContract):
 
 class TestLokyFactory(ExecutorContract):
     """Loky's processes."""
-
-    def warm_up(self) -> None:
-        """Starts what loky keeps for the life of the program."""
-        resource_tracker.ensure_running()
 
     def make_executor(self) -> Executor:
         """An executor that makes its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import multiprocessing.resource_tracker
 import os
 import signal
 import threading
@@ -44,11 +45,16 @@ def loky_pool() -> Pool:
 POOLS = {"processes": spawned_pool, "loky": loky_pool}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _trackers() -> None:
+    """Starts what multiprocessing and loky keep for the life of the program, before anybody looks for leaks."""
+    multiprocessing.resource_tracker.ensure_running()
+    resource_tracker.ensure_running()
+
+
 @pytest.fixture
 def on() -> Iterator[Callable[..., Bench]]:
     """Puts a FuturesExecutor on a bench; nothing of it is left at the end of the test."""
-    resource_tracker.ensure_running()
-    SPAWN.Lock()  # starts the tracker that multiprocessing keeps
     before = Resources()
     benches: list[Bench] = []
 

@@ -166,3 +166,25 @@ def test_contract_without_a_factory_says_what_is_missing(pytester: pytest.Pytest
     )
     result = pytester.runpytest_subprocess("-q", "-k", "declares", "-p", "no:cacheprovider")
     result.stdout.fnmatch_lines(["*TestIt must define make_executor*"])
+
+
+def test_fixtures_for_authors_find_a_leak(pytester: pytest.Pytester) -> None:
+    """no_leaks fails the test that leaves something, and fake_clock stands still."""
+    pytester.makepyfile(
+        """
+        import os
+        import celestialflow_core.testing.leaks as leaks
+
+        pytest_plugins = ["celestialflow_core.testing.fixtures"]
+        leaks.Resources.expect_no_leaks.__defaults__ = (None, 0.2)
+
+        def test_that_leaks(no_leaks):
+            os.open(os.devnull, os.O_RDONLY)
+
+        def test_that_does_not(no_leaks, fake_clock):
+            assert fake_clock() == fake_clock()
+        """
+    )
+    result = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*Left behind: descriptor*/dev/null*"])

@@ -39,22 +39,24 @@ def _check(manager: Any, name: str, bound: Callable[..., Any], arguments: tuple[
     owner = type(manager).__qualname__
     if inspect.iscoroutinefunction(bound) or inspect.isasyncgenfunction(bound):
         raise TypeError(f"{name} of {owner} is a coroutine function, but it is called, not awaited. Make it a plain one.")
-    try:
-        signature = inspect.signature(bound)
-    except (TypeError, ValueError):  # a C function that does not tell
+    # A method is looked at through its function: the signature of one that takes nothing, not even self, is an error.
+    method = inspect.ismethod(bound)
+    function = bound.__func__ if method else bound
+    if _fits(function, ("self", *arguments) if method else arguments):
         return
+    right = ", ".join(("self", *arguments))
+    forgot = method and _fits(function, arguments)
+    why = "it has no 'self'" if forgot else f"it must take {len(arguments)} arguments besides self"
+    raise TypeError(f"{name} of {owner} cannot be called: {why}. Write: def {name}({right}):")
+
+
+def _fits(function: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a C function that does not tell
+        return True
     try:
         signature.bind(*arguments)
-    except TypeError:
-        right = ", ".join(("self", *arguments))
-        forgot = inspect.ismethod(bound) and _fits_without_self(bound.__func__, arguments)
-        why = "it has no 'self'" if forgot else f"it must take {len(arguments)} arguments besides self"
-        raise TypeError(f"{name} of {owner} cannot be called: {why}. Write: def {name}({right}):") from None
-
-
-def _fits_without_self(function: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
-    try:
-        inspect.signature(function).bind(*arguments)
     except TypeError:
         return False
     return True

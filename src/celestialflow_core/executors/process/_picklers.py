@@ -33,6 +33,10 @@ class _Reducing(cloudpickle.Pickler):  # type: ignore[misc]  # its base is Any
         self._by_value = by_value
 
     def _reduced(self, obj: Any) -> Any:
+        if isinstance(obj, types.CodeType):
+            # cloudpickle calls every file "<dynamic-code>"; a traceback should say where the user's code is.
+            make, args = cloudpickle._code_reduce(obj)
+            return make, tuple(obj.co_filename if arg == "<dynamic-code>" else arg for arg in args)
         if self._by_value and getattr(obj, "__module__", None) in self._by_value:
             if isinstance(obj, types.FunctionType):
                 return self._dynamic_function_reduce(obj)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 import attrs
 
@@ -82,7 +82,7 @@ class Outcome(Generic[T, R]):
             LookupError: There is neither: a duplicate, or a cancelled task.
         """
         if self.status == "success":
-            return self.value  # type: ignore[return-value]  # a success has its value, which may be None
+            return cast(R, self.value)
         if self.error is not None:
             raise self.error
         raise LookupError(f"{self!r} has no value.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any, Literal, cast
 
 import attrs
 
@@ -71,8 +72,8 @@ def check_exceptions(value: object) -> tuple[type[BaseException], ...]:
     if isinstance(value, type) and issubclass(value, BaseException):
         return (value,)
     try:
-        members = tuple(value)  # type: ignore[arg-type]  # anything may come; what is not iterable is refused below
-    except TypeError:
+        members: tuple[Any, ...] = tuple(cast("Iterable[Any]", value))
+    except TypeError:  # it is not iterable: refused below
         members = (value,)
     for member in members:
         if not (isinstance(member, type) and issubclass(member, BaseException)):

@@ -113,17 +113,17 @@ def qualified_name(error: BaseException) -> str:
     if isinstance(remote, str):
         return remote
     kind = type(error)
-    return kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def place_of(error: BaseException, text: str | None) -> str | None:
     """Where *error* was raised, as "file.py:12"; of a remote one, where the text of its traceback says."""
     if text is not None:
-        found = None
-        for found in _PLACE.finditer(text):
-            pass
-        if found is not None:
-            return f"{found['file']}:{found['line']}"
+        places = _PLACE.findall(text)
+        if places:
+            return ":".join(places[-1])
     traceback: TracebackType | None = error.__traceback__
     if traceback is None:
         return None

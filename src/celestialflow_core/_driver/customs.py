@@ -119,7 +119,9 @@ class Customs:
                 continue
             if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < math.inf:
                 raise HookError(
-                    "retry_delay", f"plugin {hook.plugin!r}", f"It must return seconds, at least 0, or None, not {delay!r}."
+                    "retry_delay",
+                    f"plugin {hook.plugin!r}",
+                    f"It must return seconds, at least 0, or None, not {delay!r}.",
                 )
             return float(delay)
         return None

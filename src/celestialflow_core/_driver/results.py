@@ -82,7 +82,7 @@ class TaskDict(dict[Any, Any]):
             return dict.__eq__(self, other)
         return isinstance(other, dict) and not self._tasks and dict.__eq__(self, other)
 
-    __hash__ = None  # type: ignore[assignment]  # as dict
+    __hash__ = None
 
     def __repr__(self) -> str:
         return "{" + ", ".join(f"{task!r}: {value!r}" for task, value in self.pairs()) + "}"

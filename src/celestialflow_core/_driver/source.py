@@ -15,25 +15,11 @@ __all__ = ["Source", "check_iterable"]
 
 # Iterators over containers that are in memory: a pull cannot block, so many tasks may be pulled between two looks at
 # what has settled. Anything else is pulled one by one, with everything that is ready handed over before each pull.
-_IN_MEMORY = frozenset(
-    type(iter(empty))
-    for empty in (
-        [],
-        (),
-        {},
-        {}.keys(),
-        {}.values(),
-        {}.items(),
-        set(),
-        frozenset(),
-        range(0),
-        range(2**80),
-        deque(),
-        b"",
-    )
+_EMPTY: tuple[Iterable[Any], ...] = (
+    *([], (), {}, {}.keys(), {}.values(), {}.items(), set(), frozenset(), deque(), b""),
+    *(range(0), range(2**80)),
 )
-
-
+_IN_MEMORY = frozenset(type(iter(empty)) for empty in _EMPTY)
 _END: Any = object()
 
 
@@ -48,11 +34,10 @@ def check_iterable(tasks: object) -> None:
             f"tasks must be an iterable of tasks, got one {type(tasks).__name__}. To run one task, put it in a list: "
             f"[{tasks[:20]!r}]."
         )
-    if not isinstance(tasks, AsyncIterable) and not hasattr(type(tasks), "__iter__"):
-        if not hasattr(type(tasks), "__getitem__"):
-            raise TypeError(
-                f"tasks must be an iterable of tasks, got {type(tasks).__name__}. To run one task, put it in a list."
-            )
+    if not any(hasattr(type(tasks), name) for name in ("__iter__", "__aiter__", "__getitem__")):
+        raise TypeError(
+            f"tasks must be an iterable of tasks, got {type(tasks).__name__}. To run one task, put it in a list."
+        )
 
 
 class Source:

@@ -18,7 +18,6 @@ import attrs
 from celestialflow_core._call import Calls, Result, Successes
 from celestialflow_core._driver.account import Account
 from celestialflow_core._driver.customs import Customs
-from celestialflow_core._driver.user_code import call
 from celestialflow_core._engine.machine import Engine, IdSource
 from celestialflow_core._keys import key_of
 from celestialflow_core._observe.interface import Observer, Settled
@@ -45,12 +44,17 @@ class _Gathered:
 
     def settled(self) -> Settled:
         """All of it as one batch; a single run is not copied."""
-        columns: Iterable[Sequence[Any]] = ((),) * 5
+        if not self.runs:
+            return Settled(tries=self.tries, others=self.others)
         if len(self.runs) == 1:
-            columns = self.runs[0]
-        elif self.runs:
-            columns = [list(chain.from_iterable(column)) for column in zip(*self.runs, strict=True)]
-        return Settled(*columns, self.tries, self.others)
+            ids, tasks, values, seconds, workers = self.runs[0]
+        else:
+            ids, tasks, values, seconds, workers = map(_joined, zip(*self.runs, strict=True))
+        return Settled(ids, tasks, values, seconds, workers, self.tries, self.others)
+
+
+def _joined(columns: Iterable[Sequence[Any]]) -> list[Any]:
+    return list(chain.from_iterable(columns))
 
 
 @attrs.define(eq=False)
@@ -146,17 +150,18 @@ class Stage:
     def fill(self, now: float) -> None:
         """Hand ready tasks to the executor, as many as it wants."""
         engine = self.engine
-        ids, tasks = engine.submit(self.executor.slots - engine.running, now) if engine.ready else ((), ())
-        if ids:
-            args: Sequence[Any]
-            if self.customs.args is None:
-                args = list(zip(tasks, strict=True))
-            else:
-                ids, args = self._args_of(ids, tasks, now)
-        if ids:
-            self.executor.submit(Calls(ids, args))
+        calls = self._calls(now) if engine.ready else None
+        if calls:
+            self.executor.submit(calls)
         elif self._inline and engine.running:
             self.executor.submit(())
+
+    def _calls(self, now: float) -> Calls:
+        """The next calls, for as many ready tasks as the executor wants."""
+        ids, tasks = self.engine.submit(self.executor.slots - self.engine.running, now)
+        if self.customs.args is None:
+            return Calls(ids, list(zip(tasks, strict=True)))
+        return Calls(*self._args_of(ids, tasks, now))
 
     def _args_of(self, ids: Sequence[int], tasks: Sequence[Any], now: float) -> tuple[list[int], list[Any]]:
         make = self.customs.args
@@ -357,9 +362,7 @@ class Stage:
                 for id, task, value, seconds, worker in rows
             ]
         return [
-            Outcome(
-                id, task, "success", value, None, tries.get(id, 1), seconds, worker, keys.pop(id, task), stage=name
-            )
+            Outcome(id, task, "success", value, None, tries.get(id, 1), seconds, worker, keys.pop(id, task), stage=name)
             for id, task, value, seconds, worker in rows
         ]
 

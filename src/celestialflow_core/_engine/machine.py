@@ -157,18 +157,20 @@ class Engine(Generic[T, H]):
         if self.deduplicate and keys is not None:
             known = len(self._seen)
             firsts = list(map(self._seen.setdefault, keys, ids))
-            if len(self._seen) - known != len(firsts):
-                pairs = list(zip(ids, tasks, firsts, strict=True))
-                duplicates = [(id, task, first) for id, task, first in pairs if id != first]
-            if duplicates:
-                fresh = [(id, task) for id, task, first in pairs if id == first]
-                self._ready.add([id for id, _ in fresh], [task for _, task in fresh])
-                self.duplicates += len(duplicates)
-                self.journal.add(Event.ADMIT, now, [id for id, _ in fresh])
-                self.journal.add(Event.DUPLICATE, now, [id for id, _, _ in duplicates])
-        if not duplicates:  # also where all had been seen, by an attempt that an exception ended
-            self._ready.add(ids, tasks)
-            self.journal.add(Event.ADMIT, now, ids)
+            if len(self._seen) - known != len(firsts):  # or they were seen in an attempt that an exception ended
+                rows = zip(ids, tasks, firsts, strict=True)
+                duplicates = [(id, task, first) for id, task, first in rows if id != first]
+        if duplicates:
+            again = {id for id, _, _ in duplicates}
+            fresh = [(id, task) for id, task in zip(ids, tasks, strict=True) if id not in again]
+            taken_ids: Sequence[int] = [id for id, _ in fresh]
+            taken: Sequence[T] = [task for _, task in fresh]
+            self.duplicates += len(duplicates)
+            self.journal.add(Event.DUPLICATE, now, [id for id, _, _ in duplicates])
+        else:
+            taken_ids, taken = ids, tasks
+        self._ready.add(taken_ids, taken)
+        self.journal.add(Event.ADMIT, now, taken_ids)
         self.admitted += len(ids)
         if self.ordered:
             self._order.extend(ids)
@@ -308,7 +310,7 @@ class Engine(Generic[T, H]):
             "no count is negative": min(settled, self.admitted, self.retries, self.late) >= 0,
             "no more than max_in_flight are in flight": self.in_flight <= self.max_in_flight,
             "what is held waits for an earlier one": not self._order or self._order[0] not in self._held,
-            "only an ordered run holds": self.ordered or not self._held and not self._order,
+            "only an ordered run holds": self.ordered or (not self._held and not self._order),
         }
         for rule, kept in rules.items():
             if not kept:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
-
 from celestialflow_core._driver.account import Account
 from celestialflow_core._driver.customs import Customs
 from celestialflow_core._driver.plan import Plan
@@ -259,5 +258,3 @@ class Core:
 def with_limit(mode: Mode, options: Options) -> str:
     """ "thread x50", for a repr."""
     return mode.name if options.worker_limit is None else f"{mode.name} x{options.worker_limit}"
-
-

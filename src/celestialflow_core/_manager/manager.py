@@ -336,7 +336,10 @@ class TaskManager(Generic[T, R]):
         return result
 
     def process_result_dict(self) -> Any:
-        """All results and errors by task. An override is called at the end of a run too, its value kept in the summary."""
+        """All results and errors by task.
+
+        An override is called at the end of a run too, its value kept in the summary.
+        """
         results, errors = self.success_dict, self.error_dict
         if not isinstance(results, TaskDict) and not isinstance(errors, TaskDict):
             return {**results, **errors}
@@ -403,5 +406,3 @@ def _synchronous(executor: Executor | AsyncExecutor) -> Executor | AsyncExecutor
 
 def _as_it_is(executor: Executor | AsyncExecutor) -> Executor | AsyncExecutor:
     return executor
-
-

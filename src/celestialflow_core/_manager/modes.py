@@ -18,7 +18,10 @@ __all__ = ["Mode", "choose", "is_coroutine_function"]
 # What an option needs of an executor, and what to do where it is missing.
 NEEDS = {
     "task_timeout": ("timeout", "it cannot end a running call. Modes that can: thread, process, async"),
-    "worker_setup": ("setup", "it does not run set-up code in its workers. Modes that do: serial, thread, process, async"),
+    "worker_setup": (
+        "setup",
+        "it does not run set-up code in its workers. Modes that do: serial, thread, process, async",
+    ),
 }
 
 
@@ -60,10 +63,10 @@ class Mode:
             TypeError, ValueError: As ``check``; or what was made is no executor.
         """
         made = self.make()
-        if not isinstance(made, Executor):
+        if not _is_executor(made):
             raise TypeError(
-                f"execution_mode={self.name!r} made {type(made).__name__}, which is no executor: it needs start, submit, "
-                f"stop, slots and capabilities (see celestialflow_core.executors.Executor)."
+                f"execution_mode={self.name!r} made {type(made).__name__}, which is no executor: it needs start, "
+                f"submit, stop, slots and capabilities (see celestialflow_core.executors.Executor)."
             )
         known = attrs.evolve(self, capabilities=made.capabilities, is_async=_is_async(made))
         known.check(func, options)
@@ -99,7 +102,7 @@ def choose(execution_mode: Any, func: Callable[..., Any], options: Options, regi
             f"executor_options are for an executor that is named; {execution_mode!r} is one already. Give it its "
             f"options when you make it."
         )
-    if isinstance(execution_mode, Executor) and not isinstance(execution_mode, type):
+    if _is_executor(execution_mode):
         return Mode(
             name=type(execution_mode).__name__,
             make=lambda: execution_mode,
@@ -147,6 +150,12 @@ def _is_pool(value: object) -> bool:
     from concurrent.futures import Executor as Pool
 
     return isinstance(value, Pool)
+
+
+def _is_executor(value: Any) -> bool:
+    """True for what has the members of `Executor`; a class that makes one has them too, and is none."""
+    members = ("start", "submit", "stop", "slots", "capabilities")
+    return not isinstance(value, type) and all(hasattr(value, name) for name in members)
 
 
 def _is_async(executor: object) -> bool:

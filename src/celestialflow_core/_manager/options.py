@@ -60,9 +60,7 @@ def _is_int(value: object) -> bool:
 def _worker_limit(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and (not _is_int(value) or value < 1):
         # ValueError for every one of them, also for "5": one thing to catch, as in concurrent.futures.
-        raise ValueError(
-            f"worker_limit must be a positive int or None, got {value!r}. None lets the executor choose."
-        )
+        raise ValueError(f"worker_limit must be a positive int or None, got {value!r}. None lets the executor choose.")
 
 
 def _max_retries(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -94,7 +92,7 @@ def _grace(instance: object, attribute: attrs.Attribute[Any], value: Any) -> Non
         raise _refuse("grace", "a number of seconds, at least 0", value)
 
 
-def _in_flight(instance: Options, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _in_flight(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is None:
         return
     if not _is_int(value) or value < 1:
@@ -125,6 +123,17 @@ def _executor_options(instance: object, attribute: attrs.Attribute[Any], value: 
         raise TypeError(f"executor_options must be a dict of options for the executor, got {value!r}.")
 
 
+def _stop(value: Any) -> Stop | None:
+    return Stop.of(value)
+
+
+def _plugins(value: Any) -> tuple[object, ...]:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"plugins must be a list of plugins and of names of plugins, got {value!r}.")
+    plugins: tuple[object, ...] = tuple(value)
+    return plugins
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Options:
     """The options of one manager, checked. See `TaskManager` for what they mean."""
@@ -140,11 +149,11 @@ class Options:
     show_progress: bool = attrs.field(default=False, validator=_flag)
     backoff: Backoff = attrs.field(factory=Backoff, validator=_backoff)
     task_timeout: float | None = attrs.field(default=None, validator=_timeout)
-    stop: Stop | None = attrs.field(default=None, converter=Stop.of)
+    stop: Stop | None = attrs.field(default=None, converter=_stop)
     max_in_flight: int | None = attrs.field(default=None, validator=_in_flight)
     worker_setup: Callable[[], Any] | None = attrs.field(default=None, validator=_setup)
     grace: float = attrs.field(default=5.0, validator=_grace)
-    plugins: tuple[object, ...] = attrs.field(default=(), converter=lambda value: _plugins(value))
+    plugins: tuple[object, ...] = attrs.field(default=(), converter=_plugins)
     executor_options: Mapping[str, Any] = attrs.field(factory=dict, validator=_executor_options)
     log_level: str = attrs.field(default="INFO", validator=_level)
     log_dir: str | os.PathLike[str] | None = attrs.field(default="logs", validator=_log_dir)
@@ -160,13 +169,9 @@ class Options:
         for name in given:
             if name not in known:
                 close = get_close_matches(name, [*known, "name", "retry_exceptions", "execution_mode"], 1)
-                raise TypeError(f"TaskManager has no option {name!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
+                raise TypeError(
+                    f"TaskManager has no option {name!r}." + (f" Did you mean {close[0]!r}?" if close else "")
+                )
         if given.get("executor_options", ()) is None:
             del given["executor_options"]
         return cls(**given)
-
-
-def _plugins(value: Any) -> tuple[object, ...]:
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise TypeError(f"plugins must be a list of plugins and of names of plugins, got {value!r}.")
-    return tuple(value)

@@ -38,10 +38,12 @@ def overrides_of(manager: Any, base: type) -> dict[str, Callable[..., Any]]:
 def _check(manager: Any, name: str, bound: Callable[..., Any], arguments: tuple[str, ...]) -> None:
     owner = type(manager).__qualname__
     if inspect.iscoroutinefunction(bound) or inspect.isasyncgenfunction(bound):
-        raise TypeError(f"{name} of {owner} is a coroutine function, but it is called, not awaited. Make it a plain one.")
+        raise TypeError(
+            f"{name} of {owner} is a coroutine function, but it is called, not awaited. Make it a plain one."
+        )
     # A method is looked at through its function: the signature of one that takes nothing, not even self, is an error.
     method = inspect.ismethod(bound)
-    function = bound.__func__ if method else bound
+    function = getattr(bound, "__func__", bound) if method else bound
     if _fits(function, ("self", *arguments) if method else arguments):
         return
     right = ", ".join(("self", *arguments))

@@ -42,6 +42,9 @@ class _Running:
     given_up: bool = False
 
 
+_NOTHING = _Running(-1, (), 0.0)
+
+
 class AsyncioExecutor:
     """Awaits each call in one of up to *worker_limit* worker coroutines.
 
@@ -50,6 +53,11 @@ class AsyncioExecutor:
     """
 
     capabilities = frozenset({"timeout", "setup"})
+
+    _work: Work
+    _outbox: Outbox
+    _loop: asyncio.AbstractEventLoop
+    _hurry: asyncio.Event
 
     def __init__(self, worker_limit: int | None = None) -> None:
         self.worker_limit = worker_limit or DEFAULT_LIMIT
@@ -64,17 +72,15 @@ class AsyncioExecutor:
         self._stopping = False  # what runs is being cancelled
         self._state: Any = None
         self._tear_down: Any = None
-        self._work: Work | None = None
         self._context: Context | None = None
-        self._outbox: Outbox | None = None
         self._ticker: asyncio.TimerHandle | None = None
-        self._hurry: asyncio.Event | None = None
+        self._started = False
 
     @property
     def slots(self) -> int:
         """One call a worker, and in the deque twice what they finished between two looks of the driver."""
-        outbox = self._outbox
-        return self.worker_limit + max(self.worker_limit, min(2 * outbox.taken, MOST_AHEAD) if outbox is not None else 0)
+        taken = self._outbox.taken if self._started else 0
+        return self.worker_limit + max(self.worker_limit, min(2 * taken, MOST_AHEAD))
 
     async def start(self, work: Work, deliver: Deliver) -> None:
         """Run ``worker_setup`` once for the loop; it may be a coroutine function or an async generator, too.
@@ -87,6 +93,7 @@ class AsyncioExecutor:
         self._outbox = Outbox(deliver)
         self._hurry = asyncio.Event()
         self._ending = self._stopping = False
+        self._started = True
         if work.setup is not None:
             CURRENT_WORKER.set(Worker(0))
             try:
@@ -109,7 +116,6 @@ class AsyncioExecutor:
 
     def submit(self, calls: Sequence[Call]) -> None:
         """Queue *calls*, wake workers for them, and start workers while there are fewer than allowed."""
-        assert self._work is not None
         batch = Calls.of(calls)
         self._calls.extend(zip(batch.ids, batch.args, strict=True))
         if self._work.context is not self._context:  # a new run of a warm pool: its workers have another context
@@ -133,18 +139,17 @@ class AsyncioExecutor:
             self._workers.pop(index, None)
 
     def _start_worker(self, index: int) -> None:
-        assert self._context is not None
         task = self._loop.create_task(
-            self._run_calls(index), name=f"celestialflow-async-{index}", context=self._context.copy()
+            self._run_calls(index), name=f"celestialflow-async-{index}", context=self._work.context.copy()
         )
         self._workers[index] = task
 
     async def _run_calls(self, index: int) -> None:
-        assert self._work is not None and self._outbox is not None
         CURRENT_WORKER.set(Worker(index, state=self._state))
         task = asyncio.current_task()
         func, outbox, clock = self._work.func, self._outbox, perf_counter
         put, popleft, watched = outbox.put, self._calls.popleft, self._work.timeout is not None
+        running = _NOTHING
         begin = clock()
         breathe_at = begin + BREATH
         try:
@@ -198,7 +203,7 @@ class AsyncioExecutor:
         finally:
             if self._workers.get(index) is task:
                 del self._workers[index]
-            self._left_behind.discard(task)  # type: ignore[arg-type]  # it is a task: it runs
+            self._left_behind.discard(task)
 
     def _cancelled(self, index: int) -> bool:
         """True if somebody ends this worker; a CancelledError that is the call's own doing is the call's error."""
@@ -210,7 +215,7 @@ class AsyncioExecutor:
 
     def _late(self, index: int, running: _Running, task: asyncio.Task[None] | None, seconds: float) -> bool:
         """Report a call that ended after its limit; False if it has been given up before, and its worker with it."""
-        assert self._work is not None and self._work.timeout is not None and self._outbox is not None
+        assert self._work.timeout is not None
         if running.given_up:
             return False
         self._running.pop(index, None)
@@ -231,7 +236,7 @@ class AsyncioExecutor:
         A call is judged by the time in which the loop could run it: what this tick itself is late by, because
         something kept the loop, is added to no call's time.
         """
-        assert self._work is not None and self._work.timeout is not None
+        assert self._work.timeout is not None
         limit, now = self._work.timeout, monotonic()
         stuck = now - expected
         next_look = min(limit, 0.25)
@@ -254,7 +259,7 @@ class AsyncioExecutor:
 
     def _give_up(self, index: int, running: _Running, now: float) -> None:
         """Leave the worker behind with its call, and start another in its place."""
-        assert self._work is not None and self._work.timeout is not None and self._outbox is not None
+        assert self._work.timeout is not None
         running.given_up = True
         del self._running[index]
         task = self._workers.pop(index)
@@ -274,7 +279,7 @@ class AsyncioExecutor:
 
         A second call ends the wait of the first at once if its *grace* is 0.
         """
-        if self._hurry is None:
+        if not self._started:
             return
         self._ending = True
         self._calls.clear()
@@ -298,8 +303,7 @@ class AsyncioExecutor:
                 self.abandoned += len(stubborn)
                 self._left_behind |= stubborn
         self._stopping = True
-        if self._outbox is not None:
-            self._outbox.closed = True
+        self._outbox.closed = True
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None

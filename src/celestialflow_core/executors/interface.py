@@ -71,8 +71,15 @@ class Executor(Protocol):
             are left). Missing means none.
     """
 
-    slots: int
-    capabilities: frozenset[str]
+    @property
+    def slots(self) -> int:
+        """How many calls it wants in flight now, at least 1; may change during a run."""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What it can do beyond the minimum; a plain attribute will do."""
+        ...
 
     def start(self, work: Work, deliver: Deliver) -> None:
         """Make ready. Called once before the first ``submit``; should not wait for workers.
@@ -99,8 +106,15 @@ class Executor(Protocol):
 class AsyncExecutor(Protocol):
     """The same verbs for an executor that lives inside the running event loop; all are called in its thread."""
 
-    slots: int
-    capabilities: frozenset[str]
+    @property
+    def slots(self) -> int:
+        """How many calls it wants in flight now, at least 1; may change during a run."""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What it can do beyond the minimum; a plain attribute will do."""
+        ...
 
     async def start(self, work: Work, deliver: Deliver) -> None:
         """As `Executor.start`."""

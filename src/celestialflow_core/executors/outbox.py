@@ -67,9 +67,9 @@ def _runs(rows: list[Row | Result]) -> list[Successes | Result]:
     for end, row in enumerate(rows):
         if isinstance(row, Result):
             if begin < end:
-                runs.append(Successes(*zip(*rows[begin:end], strict=True)))  # type: ignore[arg-type]  # all are rows
+                runs.append(Successes(*zip(*rows[begin:end], strict=True)))
             runs.append(row)
             begin = end + 1
     if begin < len(rows):
-        runs.append(Successes(*zip(*rows[begin:], strict=True)))  # type: ignore[arg-type]  # all are rows
+        runs.append(Successes(*zip(*rows[begin:], strict=True)))
     return runs

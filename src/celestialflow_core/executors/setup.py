@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import traceback
 from collections.abc import Callable, Generator
 from contextvars import Context
@@ -26,7 +25,7 @@ class Setup:
         self.worker = worker
         self._function = function
         self._context = context
-        self._rest: Generator[Any, None, None] | None = None
+        self._rest: Generator[Any, Any, Any] | None = None
 
     def enter(self) -> None:
         """Run the set-up.
@@ -39,7 +38,7 @@ class Setup:
             return
         try:
             state = self._context.run(self._function)
-            if inspect.isgenerator(state):
+            if isinstance(state, Generator):
                 self._rest = state
                 state = self._context.run(next, state)
         except KeyboardInterrupt:

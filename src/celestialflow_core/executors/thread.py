@@ -41,23 +41,24 @@ class ThreadExecutor:
 
     capabilities = frozenset({"timeout", "setup"})
 
+    _work: Work
+    _outbox: Outbox
+
     def __init__(self, worker_limit: int | None = None) -> None:
         self.worker_limit = worker_limit or DEFAULT_LIMIT
         self.abandoned = 0
         """How many threads were left behind, still running."""
         self._calls: SimpleQueue[tuple[int, tuple[Any, ...]] | None] = SimpleQueue()
         self._threads: list[_Thread | None] = []
-        self._work: Work | None = None
-        self._outbox: Outbox | None = None
         self._watch: _Watch | None = None
         self._hurry = threading.Event()
-        self._stopping = False
+        self._started = self._stopping = False
 
     @property
     def slots(self) -> int:
         """One call a thread, and in the queue twice what the threads finished between two looks of the driver."""
-        outbox = self._outbox
-        return self.worker_limit + max(self.worker_limit, min(2 * outbox.taken, MOST_AHEAD) if outbox is not None else 0)
+        taken = self._outbox.taken if self._started else 0
+        return self.worker_limit + max(self.worker_limit, min(2 * taken, MOST_AHEAD))
 
     def start(self, work: Work, deliver: Deliver) -> None:
         """Make ready; threads are started when calls come."""
@@ -65,7 +66,7 @@ class ThreadExecutor:
         self._outbox = Outbox(deliver)
         self._calls = SimpleQueue()
         self._hurry.clear()
-        self._stopping = False
+        self._started, self._stopping = True, False
         if work.timeout is not None:
             self._watch = _Watch(self, work.timeout)
 
@@ -78,14 +79,15 @@ class ThreadExecutor:
                 break
 
     def _start_thread(self, index: int) -> bool:
-        assert self._work is not None and self._outbox is not None
         thread = _Thread(index, self._work, self._calls, self._outbox, self._watch is not None)
         try:
             thread.start()
         except RuntimeError as error:
             if any(self._threads):
                 self.worker_limit = max(1, len(self._threads))
-                warnings.warn(f"Only {self.worker_limit} threads could be started: {error}", RuntimeWarning, stacklevel=3)
+                warnings.warn(
+                    f"Only {self.worker_limit} threads could be started: {error}", RuntimeWarning, stacklevel=3
+                )
             else:
                 self._outbox.put_other(Result(-1, error=WorkerSetupError(f"No thread could be started: {error}.")))
                 self._outbox.announce()
@@ -108,6 +110,8 @@ class ThreadExecutor:
 
         A second call, from another thread, ends the wait of the first at once if its *grace* is 0.
         """
+        if not self._started:
+            return
         if grace <= 0:
             self._hurry.set()
         self._stopping = True
@@ -124,8 +128,7 @@ class ThreadExecutor:
             thread.join(0.01)
             if thread.is_alive() and thread.abandon():
                 self.abandoned += 1
-        if self._outbox is not None:
-            self._outbox.closed = True
+        self._outbox.closed = True
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.stop()
@@ -212,12 +215,12 @@ class _Thread(threading.Thread):
                     outbox.put_other(Result(id, None, error, end - begin, index))
             else:
                 end = clock()
-                if not watched and not self._abandoned or self._may_report(id):
+                if (not watched and not self._abandoned) or self._may_report(id):
                     put((id, value, end - begin, index))
                 value = None
             if not outbox.announced:
                 outbox.announce()
-            call = args = None
+            call, args = None, ()
             begin = end  # one reading of the clock a call, unless it had to wait for the next
 
     def _may_report(self, id: int) -> bool:

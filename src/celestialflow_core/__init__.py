@@ -5,10 +5,10 @@ Importing this package loads nothing but this file: every public name is loaded 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as typing's, which takes longer to import than this file
 if TYPE_CHECKING:
+    from typing import Any
+
     from celestialflow_core._manager.manager import TaskManager as TaskManager
     from celestialflow_core._outcome import Counts as Counts
     from celestialflow_core._outcome import ErrorGroup as ErrorGroup
@@ -90,6 +90,8 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(home), name)
     globals()[name] = value
     return value

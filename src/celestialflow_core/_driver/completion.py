@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-__all__ = ["AsyncCompletions", "Completions"]
+__all__ = ["Completions"]
 
 X = TypeVar("X")
 
@@ -47,35 +46,3 @@ class Completions(Generic[X]):
         self._asleep = False
         while not self._tokens.empty():
             self._tokens.get()
-
-
-class AsyncCompletions(Completions[X]):
-    """The same for a driver that is a coroutine of the running loop."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        self._event = asyncio.Event()
-
-    def wake(self) -> None:
-        """End the driver's wait, or its next one."""
-        if threading.get_ident() == self._thread:
-            self._event.set()
-        else:
-            try:
-                self.loop.call_soon_threadsafe(self._event.set)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                pass
-
-    async def wait_async(self, timeout: float | None) -> None:
-        """As ``wait``, awaited."""
-        self._asleep = True
-        if not self.items:
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._event.wait()
-            except TimeoutError:
-                pass
-        self._asleep = False
-        self._event.clear()

@@ -21,6 +21,11 @@ class TaskDict(dict[Any, Any]):
         super().__init__(items or {})
         self._tasks: dict[Any, Any] = {}
 
+    @property
+    def has_stand_ins(self) -> bool:
+        """True if some task is not its own key."""
+        return bool(self._tasks)
+
     def __setitem__(self, task: Any, value: Any) -> None:
         try:
             key = key_of(task)

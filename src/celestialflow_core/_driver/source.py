@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator
 from itertools import islice
 from operator import length_hint
 from typing import Any
@@ -89,68 +88,6 @@ class Source:
     def close(self) -> None:
         """Take nothing more."""
         self.exhausted = True
-
-
-class AsyncSource:
-    """Pulls tasks from an async iterable: one at a time, beside the run, which goes on meanwhile.
-
-    Args:
-        tasks: The async iterable.
-        total: How many tasks there will be, where that is known.
-        wake: Called when a task has come, or the end.
-    """
-
-    __slots__ = ("_iterator", "_pull", "_wake", "error", "exhausted", "total")
-
-    def __init__(self, tasks: AsyncIterable[Any], total: int | None, wake: Callable[[], None]) -> None:
-        self._iterator = aiter(tasks)
-        self._wake = wake
-        self._pull: asyncio.Future[Any] | None = None
-        self.total = total
-        self.exhausted = False
-        self.error: BaseException | None = None
-
-    def take(self, most: int) -> list[Any]:
-        """The task that has come, or none; in either case the next one is asked for."""
-        if self.exhausted:
-            return []
-        chunk: list[Any] = []
-        pull, self._pull = self._pull, None
-        if pull is not None and not pull.done():
-            self._pull = pull
-            return chunk
-        if pull is not None:
-            try:
-                chunk.append(pull.result())
-            except StopAsyncIteration:
-                self.exhausted = True
-                return chunk
-            except BaseException as error:
-                self.error = error
-                self.exhausted = True
-                return chunk
-        self._pull = asyncio.ensure_future(_anext(self._iterator))
-        self._pull.add_done_callback(lambda _: self._wake())
-        return chunk
-
-    async def aclose(self) -> None:
-        """Take nothing more: cancel the pull that is under way."""
-        self.exhausted = True
-        pull, self._pull = self._pull, None
-        if pull is not None:
-            pull.cancel()
-            await asyncio.wait([pull])
-            if not pull.cancelled():
-                pull.exception()
-
-
-async def _anext(iterator: AsyncIterator[Any]) -> Any:
-    return await anext(iterator)
-
-
-def open_source(tasks: Any, total: int | None, wake: Callable[[], None]) -> Source | AsyncSource:
-    """The source of a run that is driven in an event loop, which may have an async iterable."""
-    return AsyncSource(tasks, total, wake) if isinstance(tasks, AsyncIterable) else Source(tasks, total)
 
 
 def _length(tasks: object) -> int | None:

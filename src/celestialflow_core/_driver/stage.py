@@ -24,7 +24,6 @@ from celestialflow_core._observe.interface import Observer, Settled
 from celestialflow_core._outcome import Counts, Outcome
 from celestialflow_core._policies import RetryPolicy
 from celestialflow_core.errors import TaskAbandoned, WorkerCrashed
-from celestialflow_core.executors._packing import format_error_text
 from celestialflow_core.executors.interface import AsyncExecutor, Executor
 
 __all__ = ["Stage"]
@@ -111,7 +110,7 @@ class Stage:
         if self.customs.key is None:
             try:
                 duplicates = engine.admit(ids, tasks, tasks, now)
-            except Exception:  # a task that cannot be hashed or compared: find out which, one by one
+            except BaseException:  # a task that cannot be hashed or compared: find out which, one by one
                 pass
             else:
                 for id, task, first in duplicates:
@@ -308,6 +307,8 @@ class Stage:
         output: str | None = None,
     ) -> Outcome[Any, Any]:
         if traceback is None and (self.wants_outcomes or self.customs.listens("on_error")):
+            from celestialflow_core.executors._packing import format_error_text
+
             traceback = format_error_text(error)
         key = self._keys.pop(id, task)
         return Outcome(

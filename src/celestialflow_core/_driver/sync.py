@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
-from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import cast
 
 from celestialflow_core._call import Delivery
 from celestialflow_core._driver.completion import Completions
 from celestialflow_core._driver.interrupt import Guard
 from celestialflow_core._driver.plan import Plan
-from celestialflow_core._driver.run import Ending
 from celestialflow_core._driver.shell import UNRESPONSIVE, Shell
 from celestialflow_core._driver.source import Source
-from celestialflow_core._outcome import Outcome, RunSummary
+from celestialflow_core._outcome import RunSummary
 from celestialflow_core.executors.interface import Executor, Work
 
-__all__ = ["OutcomeStream", "SyncShell"]
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-REFRESH = 0.001  # seconds after which a consumer that takes its time gives way to the run
+__all__ = ["SyncShell"]
 
 
 class SyncShell(Shell):
@@ -151,95 +144,3 @@ def _stop_now(executor: Executor) -> None:
         executor.stop(0)
     except Exception as error:
         warnings.warn(f"The executor's stop(0) raised {error!r}.", RuntimeWarning, stacklevel=1)
-
-
-class OutcomeStream(Generic[T, R]):
-    """The outcomes of a run, as they settle: an iterator, and a context manager that ends the run when it is left.
-
-    A stream that is dropped unclosed stops its workers at once, calls no hook, and emits a ResourceWarning.
-    """
-
-    def __init__(self, shell: SyncShell) -> None:
-        self._shell = shell
-        self._outcomes = shell.run.stage.outcomes
-        self._inbox = shell.inbox
-        self._refresh_at = 0.0
-        self._error: BaseException | None = None
-
-    def __iter__(self) -> Iterator[Outcome[T, R]]:
-        return self
-
-    def __next__(self) -> Outcome[T, R]:
-        outcomes = self._outcomes
-        if not outcomes:
-            self._advance()
-            if not outcomes:
-                error, self._error = self._error, None
-                if error is not None:
-                    raise error
-                raise StopIteration
-        elif self._inbox and (now := monotonic()) > self._refresh_at and not self._shell.closed:
-            # The consumer takes its time: settle what has come and fill the executor, so that no worker idles.
-            self._refresh_at = now + REFRESH
-            self._refresh()
-        return outcomes.popleft()
-
-    def _advance(self) -> None:
-        """Go on until there is an outcome, or the run is over and closed."""
-        shell, outcomes = self._shell, self._outcomes
-        with shell.guard:
-            while not shell.closed:
-                if shell.step():
-                    self._close()
-                elif outcomes:
-                    break
-        self._refresh_at = monotonic() + REFRESH
-
-    def _refresh(self) -> None:
-        shell = self._shell
-        with shell.guard:
-            try:
-                shell.run.advance()
-            except BaseException as error:
-                shell.run.interrupted(error)
-            if shell.run.ending is not None:
-                self._close()
-
-    def _close(self) -> None:
-        """The run is over. An error comes after the outcomes that are left, but Ctrl-C and its like come at once."""
-        try:
-            self._shell.close()
-        except Exception as error:
-            self._error = error
-        except BaseException:
-            self._outcomes.clear()
-            raise
-
-    def close(self) -> None:
-        """End the run: take nothing new, give what runs ``grace`` seconds, and release every worker."""
-        shell = self._shell
-        if not shell.closed:
-            with shell.guard:
-                shell.run.end(Ending(reason="The stream was closed.", grace=shell.grace))
-                shell.close()
-        self._outcomes.clear()
-
-    def __enter__(self) -> OutcomeStream[T, R]:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self, warn: Any = warnings.warn) -> None:
-        shell: SyncShell | None = getattr(self, "_shell", None)
-        if shell is not None and not shell.closed:
-            shell.abort()
-            warn(
-                "A stream was dropped before its end, and its workers have been stopped. Use 'with manager.stream(...) "
-                "as outcomes:', or call its close().",
-                ResourceWarning,
-                stacklevel=2,
-                source=self,
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,12 @@ from celestialflow_core._call import Delivery
 from celestialflow_core._driver.completion import Completions
 from celestialflow_core.executors.interface import AsyncExecutor, Executor, Work
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "is_async"]
+
+
+def is_async(executor: object) -> bool:
+    """True for an `AsyncExecutor`: its ``start`` is a coroutine function."""
+    return inspect.iscoroutinefunction(getattr(executor, "start", None))
 
 
 class Workers:

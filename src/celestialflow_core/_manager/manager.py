@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, TypeVarTuple, overload
 
-from celestialflow_core._driver.aio import AsyncOutcomeStream, AsyncShell, isinstance_async
-from celestialflow_core._driver.results import TaskDict
-from celestialflow_core._driver.source import check_iterable
-from celestialflow_core._driver.sync import OutcomeStream, SyncShell
-from celestialflow_core._manager.core import Core, with_limit
-from celestialflow_core._manager.modes import choose
-from celestialflow_core._manager.options import ManagerOptions, Options
-from celestialflow_core._manager.overrides import overrides_of
-from celestialflow_core._outcome import Counts, RunSummary
-from celestialflow_core._policies import check_exceptions
-from celestialflow_core._text import text_of
-from celestialflow_core.executors.interface import AsyncExecutor, Executor
-from celestialflow_core.plugins import installed
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+    from types import TracebackType
+    from typing import Self, Unpack
+
+    from celestialflow_core._driver.aio.stream import AsyncOutcomeStream
+    from celestialflow_core._driver.stream import OutcomeStream
+    from celestialflow_core._manager.core import Core
+    from celestialflow_core._manager.options import ManagerOptions
+    from celestialflow_core._outcome import Counts, RunSummary
 
 __all__ = ["TaskManager"]
 
@@ -137,6 +132,9 @@ class TaskManager(Generic[T, R]):
         unpack_task_args: bool = False,
         **options: Any,
     ) -> None:
+        from celestialflow_core._manager.core import Core
+        from celestialflow_core._policies import check_exceptions
+
         if not callable(func):
             raise TypeError(f"func must be callable, got {func!r}.")
         name = options.pop("name", None)
@@ -144,20 +142,16 @@ class TaskManager(Generic[T, R]):
             raise TypeError(f"name must be a str or None, got {name!r}.")
         if "retry_exceptions" in options:
             self.retry_exceptions = check_exceptions(options.pop("retry_exceptions"))
-        checked = Options.of(
-            worker_limit=worker_limit,
-            max_retries=max_retries,
-            max_info=max_info,
-            unpack_task_args=unpack_task_args,
-            **options,
-        )
-        registry = installed().with_plugins(checked.plugins)
-        mode = choose(execution_mode, func, checked, registry)
-        mode.check(func, checked)
-        overrides_of(self, TaskManager)
+        options |= {
+            "worker_limit": worker_limit,
+            "max_retries": max_retries,
+            "max_info": max_info,
+            "unpack_task_args": unpack_task_args,
+        }
+        core = Core.build(TaskManager, self, func, execution_mode, **options)
         self.func: Callable[..., Any] = func
         self.name: str = name or _name_of(func)
-        self._core = Core(checked, mode, registry)
+        self._core = core
 
     # ------------------------------------------------------------------ running
 
@@ -175,12 +169,7 @@ class TaskManager(Generic[T, R]):
             NotPicklable: The function cannot be sent to the workers.
             BaseException: What the iterable raised, after all that was taken has been settled.
         """
-        shell = self._shell(tasks, total, wants_outcomes=False, ordered=False)
-        with shell.guard:
-            shell.open()
-            while not shell.step():
-                pass
-            return shell.close()
+        return self._inside().start(self, tasks, total)
 
     def stream(self, tasks: Iterable[T], total: int | None = None, *, ordered: bool = False) -> OutcomeStream[T, R]:
         """Run the function over *tasks* and give each outcome when its task settles, duplicates too.
@@ -197,10 +186,7 @@ class TaskManager(Generic[T, R]):
         Raises:
             As ``start``; errors that end the run are raised after the outcomes that are left.
         """
-        shell = self._shell(tasks, total, wants_outcomes=True, ordered=ordered)
-        with shell.guard:
-            shell.open()
-        return OutcomeStream(shell)
+        return self._inside().stream(self, tasks, total, ordered)
 
     async def start_async(self, tasks: Iterable[T] | AsyncIterable[T], total: int | None = None) -> RunSummary:
         """As ``start``, in the running event loop; in any execution mode.
@@ -209,48 +195,13 @@ class TaskManager(Generic[T, R]):
             tasks: An iterable, or an async iterable; pulled lazily, in the loop.
             total: As in ``start``.
         """
-        shell = self._async_shell(tasks, total, wants_outcomes=False, ordered=False)
-        await shell.open()
-        while not await shell.step():
-            pass
-        return await shell.close()
+        return await self._inside().start_async(self, tasks, total)
 
     def stream_async(
         self, tasks: Iterable[T] | AsyncIterable[T], total: int | None = None, *, ordered: bool = False
     ) -> AsyncOutcomeStream[T, R]:
         """As ``stream``, in the running event loop; in any execution mode. ``async for``, or ``async with``."""
-        check_iterable(tasks)
-        return AsyncOutcomeStream(lambda: self._async_shell(tasks, total, wants_outcomes=True, ordered=ordered))
-
-    def _shell(self, tasks: Iterable[T], total: int | None, *, wants_outcomes: bool, ordered: bool) -> SyncShell:
-        check_iterable(tasks)
-        core = self._inside()
-        plan = core.plan(
-            self,
-            tasks,
-            total,
-            overrides_of(self, TaskManager),
-            wants_outcomes=wants_outcomes,
-            ordered=ordered,
-            adapt=_synchronous,
-            warm=core.keep_warm > 0,
-        )
-        return SyncShell(plan, lambda: core.work(self.func))
-
-    def _async_shell(self, tasks: Any, total: int | None, *, wants_outcomes: bool, ordered: bool) -> AsyncShell:
-        check_iterable(tasks)
-        core = self._inside()
-        plan = core.plan(
-            self,
-            tasks,
-            total,
-            overrides_of(self, TaskManager),
-            wants_outcomes=wants_outcomes,
-            ordered=ordered,
-            adapt=_as_it_is,
-            warm=core.keep_warm_async > 0,
-        )
-        return AsyncShell(plan, lambda: core.work(self.func))
+        return self._inside().stream_async(self, tasks, total, ordered)
 
     def _inside(self) -> Core:
         core: Core | None = self.__dict__.get("_core")
@@ -260,29 +211,23 @@ class TaskManager(Generic[T, R]):
 
     def __enter__(self) -> Self:
         """Keep the workers from run to run, until the block is left."""
-        self._inside().keep_warm += 1
+        self._inside().enter("sync")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        core = self._inside()
-        core.keep_warm -= 1
-        if not core.keep_warm:
-            core.cool()
+        self._inside().leave()
 
     async def __aenter__(self) -> Self:
         """As ``with``, for ``start_async`` and ``stream_async``."""
-        self._inside().keep_warm_async += 1
+        self._inside().enter("async")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        core = self._inside()
-        core.keep_warm_async -= 1
-        if not core.keep_warm_async:
-            await core.cool_async()
+        await self._inside().leave_async()
 
     # ------------------------------------------------------------------ what became of the tasks
 
@@ -340,26 +285,14 @@ class TaskManager(Generic[T, R]):
 
         An override is called at the end of a run too, its value kept in the summary.
         """
-        results, errors = self.success_dict, self.error_dict
-        if not isinstance(results, TaskDict) and not isinstance(errors, TaskDict):
-            return {**results, **errors}
-        both = TaskDict()
-        for part in (results, errors):
-            for task, value in part.items():
-                both[task] = value
-        return both
+        return self._inside().all_by_task()
 
     def handle_error_dict(self) -> Any:
         """The failed tasks, grouped under the first exception of each type and text.
 
         An override is called at the end of a run too, its value kept in the summary.
         """
-        firsts: dict[tuple[type, str], BaseException] = {}
-        groups: dict[BaseException, list[T]] = {}
-        for task, error in self.error_dict.items():
-            first = firsts.setdefault((type(error), text_of(error)), error)
-            groups.setdefault(first, []).append(task)
-        return groups
+        return self._inside().errors_by_kind()
 
     def add_retry_exceptions(self, *exceptions: type[BaseException]) -> None:
         """Retry errors of these classes too, from the next run on.
@@ -367,6 +300,8 @@ class TaskManager(Generic[T, R]):
         Raises:
             TypeError: One is no exception class.
         """
+        from celestialflow_core._policies import check_exceptions
+
         self.retry_exceptions = (*check_exceptions(self.retry_exceptions), *check_exceptions(exceptions))
 
     # ------------------------------------------------------------------ being an object
@@ -375,7 +310,7 @@ class TaskManager(Generic[T, R]):
         core: Core | None = self.__dict__.get("_core")
         if core is None:
             return f"<{type(self).__name__}, not initialised>"
-        shown = f"{type(self).__name__}({self.name}, {with_limit(core.mode, core.options)})"
+        shown = f"{type(self).__name__}({self.name}, {core})"
         counts = core.counts()
         if core.running:
             return f"<{shown} running: {counts.settled} of {counts.taken} settled, {counts.failed} failed>"
@@ -392,17 +327,3 @@ def _name_of(func: Any) -> str:
         func = func.func
     name = getattr(func, "__name__", None)
     return name if isinstance(name, str) else type(func).__name__
-
-
-def _synchronous(executor: Executor | AsyncExecutor) -> Executor | AsyncExecutor:
-    if isinstance_async(executor):
-        from typing import cast
-
-        from celestialflow_core.executors.loop_thread import LoopThread
-
-        return LoopThread(cast(AsyncExecutor, executor))
-    return executor
-
-
-def _as_it_is(executor: Executor | AsyncExecutor) -> Executor | AsyncExecutor:
-    return executor

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 
+from celestialflow_core._driver.workers import is_async
 from celestialflow_core._manager.options import Options
 from celestialflow_core.executors.interface import AsyncExecutor, Executor
 from celestialflow_core.plugins import Registry
@@ -68,7 +70,7 @@ class Mode:
                 f"execution_mode={self.name!r} made {type(made).__name__}, which is no executor: it needs start, "
                 f"submit, stop, slots and capabilities (see celestialflow_core.executors.Executor)."
             )
-        known = attrs.evolve(self, capabilities=made.capabilities, is_async=_is_async(made))
+        known = attrs.evolve(self, capabilities=made.capabilities, is_async=is_async(made))
         known.check(func, options)
         return made
 
@@ -107,7 +109,7 @@ def choose(execution_mode: Any, func: Callable[..., Any], options: Options, regi
             name=type(execution_mode).__name__,
             make=lambda: execution_mode,
             capabilities=execution_mode.capabilities,
-            is_async=_is_async(execution_mode),
+            is_async=is_async(execution_mode),
         )
     if _is_pool(execution_mode) or callable(execution_mode):
         name = getattr(execution_mode, "__name__", None) or type(execution_mode).__name__
@@ -147,19 +149,15 @@ def _make_given(given: Any, worker_limit: int | None) -> Any:
 
 
 def _is_pool(value: object) -> bool:
-    from concurrent.futures import Executor as Pool
-
-    return isinstance(value, Pool)
+    """True for a ``concurrent.futures.Executor``; where that module is not loaded there can be none."""
+    futures = sys.modules.get("concurrent.futures")
+    return futures is not None and isinstance(value, futures.Executor)
 
 
 def _is_executor(value: Any) -> bool:
     """True for what has the members of `Executor`; a class that makes one has them too, and is none."""
     members = ("start", "submit", "stop", "slots", "capabilities")
     return not isinstance(value, type) and all(hasattr(value, name) for name in members)
-
-
-def _is_async(executor: object) -> bool:
-    return inspect.iscoroutinefunction(getattr(executor, "start", None))
 
 
 def is_coroutine_function(func: Any) -> bool:

@@ -160,20 +160,17 @@ class FuturesExecutor:
             index = self._pace.learn(returned, batch.sent, now)
             self.slots = self._pace.slots
         returned.unpack()
-        results: list[Result] = []
-        if returned.ids:
-            successes = Successes(returned.ids, returned.values, returned.seconds, [index] * len(returned.ids))
-            if batch.reruns:
-                results += [
-                    Result(one.id, one.value, None, one.seconds, index, reruns=batch.reruns) for one in successes
-                ]
-            else:
+        successes = Successes(returned.ids, returned.values, returned.seconds, [index] * len(returned.ids))
+        if not returned.failures and not batch.reruns:
+            if successes:
                 self._hand_over(successes)
-        if returned.failures:
+        else:
+            # In the order in which they ran: "so many failures in a row" must not depend on how a batch is sent.
             args = dict(zip(batch.calls.ids, batch.calls.args, strict=True))
-            results += [failure_result(one, args[one[0]], index, batch.reruns) for one in returned.failures]
-        if results:
-            self._hand_over(results)
+            results = {one[0]: failure_result(one, args[one[0]], index, batch.reruns) for one in returned.failures}
+            for one in successes:
+                results[one.id] = Result(one.id, one.value, None, one.seconds, index, reruns=batch.reruns)
+            self._hand_over([results[id] for id in batch.calls.ids if id in results])
         if returned.unstarted:
             # The batch stopped at its budget, so these are its last calls.
             self._split(batch.calls[len(batch.calls) - len(returned.unstarted) :], batch.reruns)

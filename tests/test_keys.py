@@ -25,7 +25,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celestialflow_core._keys import FORMAT, DigestKey, IdentityKey, NoDigest, digest, key_of
+from celestialflow_core._digest import FORMAT, NoDigest, digest
+from celestialflow_core._keys import DigestKey, IdentityKey, key_of
 
 pytestmark = pytest.mark.pure
 
@@ -404,7 +405,7 @@ def test_digest_does_not_confuse_computed_fields() -> None:
 def test_digest_is_the_same_in_another_process() -> None:
     """Neither hash randomisation nor a fresh interpreter changes a digest."""
     value = "{'b': {'x', 'y', 'zz', 3}, 'a': [frozenset('hash'), None, 1.5, b'']}"
-    code = f"from celestialflow_core._keys import digest; print(digest({value}))"
+    code = f"from celestialflow_core._digest import digest; print(digest({value}))"
     seen = set()
     for seed in ("0", "1", "4711"):
         env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

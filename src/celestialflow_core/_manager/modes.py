@@ -91,13 +91,13 @@ def choose(execution_mode: Any, func: Callable[..., Any], options: Options, regi
         execution_mode = "async" if is_coroutine_function(func) else "serial"
     if isinstance(execution_mode, str):
         factory = registry.executor_factory(execution_mode)
-        capabilities, is_async = getattr(factory, "capabilities", None), getattr(factory, "is_async", None)
+        capabilities, awaits = getattr(factory, "capabilities", None), getattr(factory, "is_async", None)
         return Mode(
             name=execution_mode,
             make=functools.partial(_make_named, execution_mode, factory, options),
             # A class has descriptors under these names: then only what it makes can tell.
             capabilities=frozenset(capabilities) if isinstance(capabilities, set | frozenset) else None,
-            is_async=is_async if isinstance(is_async, bool) else None,
+            is_async=awaits if isinstance(awaits, bool) else None,
         )
     if options.executor_options:
         raise ValueError(
@@ -107,7 +107,7 @@ def choose(execution_mode: Any, func: Callable[..., Any], options: Options, regi
     if _is_executor(execution_mode):
         return Mode(
             name=type(execution_mode).__name__,
-            make=lambda: execution_mode,
+            make=functools.partial(_same, execution_mode),
             capabilities=execution_mode.capabilities,
             is_async=is_async(execution_mode),
         )
@@ -134,6 +134,10 @@ def _make_named(name: str, factory: Callable[..., Any], options: Options) -> Any
             raise
         given = ", ".join(options.executor_options)
         raise TypeError(f"execution_mode={name!r} does not take these executor_options ({given}): {error}") from error
+
+
+def _same(executor: Any) -> Any:
+    return executor
 
 
 def _make_given(given: Any, worker_limit: int | None) -> Any:

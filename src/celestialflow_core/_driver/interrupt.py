@@ -17,45 +17,54 @@ from celestialflow_core._driver.user_code import BOUNDARIES
 __all__ = ["Guard"]
 
 _OURS = "celestialflow_core."
-_guards: list[Guard] = []
+_installed: set[Guard] = set()
+_active: list[Guard] = []
 
 
 class Guard:
-    """Guards one run; re-entrant, and nestable: the innermost run of a thread is the one that is interrupted.
+    """Guards one run. ``with guard`` around everything that the run does in the calling thread.
+
+    Runs may be nested (a hook starts one) and interleaved (two streams): Ctrl-C interrupts the one that is active.
 
     Args:
         wake: Ends the run's wait; called from the signal handler.
     """
 
-    __slots__ = ("_depth", "_replaced", "_wake", "presses")
+    __slots__ = ("_wake", "presses")
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._depth = 0
-        self._replaced = False
         self.presses = 0
         """How often Ctrl-C has been pressed and not been raised."""
 
-    def __enter__(self) -> Guard:
-        self._depth += 1
-        if self._depth == 1 and threading.current_thread() is threading.main_thread():
+    def install(self) -> None:
+        """Take Ctrl-C over from Python's default handler, if this is the main thread and it is the default one."""
+        if threading.get_ident() == threading.main_thread().ident:
             handler = signal.getsignal(signal.SIGINT)
-            if handler is signal.default_int_handler or handler is _note:
-                _guards.append(self)
-                self._replaced = True
-                if handler is not _note:
-                    signal.signal(signal.SIGINT, _note)
+            if handler is signal.default_int_handler:
+                signal.signal(signal.SIGINT, _note)
+            if handler in (signal.default_int_handler, _note):
+                _installed.add(self)
+
+    def uninstall(self) -> None:
+        """Give it back when the last run of the thread has ended, unless somebody has set another handler since."""
+        if self not in _installed:
+            return
+        _installed.remove(self)
+        in_main_thread = threading.get_ident() == threading.main_thread().ident
+        if not _installed and in_main_thread and signal.getsignal(signal.SIGINT) is _note:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __enter__(self) -> Guard:
+        if self in _installed:
+            _active.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._depth -= 1
-        if self._depth == 0 and self._replaced:
-            self._replaced = False
-            _guards.remove(self)
-            if not _guards:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+        if _active and _active[-1] is self:
+            _active.pop()
 
     def press(self) -> None:
         """Note one Ctrl-C, and wake the run."""
@@ -64,9 +73,9 @@ class Guard:
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    if not _guards or _in_user_code(frame):
+    if not _active or _in_user_code(frame):
         raise KeyboardInterrupt
-    _guards[-1].press()
+    _active[-1].press()
 
 
 def _in_user_code(frame: FrameType | None) -> bool:

@@ -29,6 +29,7 @@ class SyncShell(Shell):
         self._executor = cast(Executor, plan.executor)
         self._source: Source | None = None
         self.guard = Guard(self._completions.wake)
+        self.guard.install()
         self.inbox = self._completions.items
 
     def open(self) -> None:
@@ -49,6 +50,7 @@ class SyncShell(Shell):
             self.closed = True
             self._drop_workers()
             plan.done()
+            self.guard.uninstall()
             raise
         self._announce(self._source.total)
 
@@ -84,8 +86,11 @@ class SyncShell(Shell):
             BaseException: What ended the run, if something did: a stop rule, the iterable's error, Ctrl-C.
         """
         self.closed = True
-        error = self._stop() if self._must_stop() else None
-        return self._conclude(error, self._source.error if self._source is not None else None)
+        try:
+            error = self._stop() if self._must_stop() else None
+            return self._conclude(error, self._source.error if self._source is not None else None)
+        finally:
+            self.guard.uninstall()
 
     def _stop(self) -> BaseException | None:
         """Stop the executor while results still come in; a further Ctrl-C ends the grace."""
@@ -137,6 +142,7 @@ class SyncShell(Shell):
             self._plan.finish_observers(None)
         finally:
             self._plan.done()
+            self.guard.uninstall()
 
 
 def _stop_now(executor: Executor) -> None:

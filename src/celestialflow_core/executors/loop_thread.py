@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -27,7 +28,8 @@ class LoopThread:
         self.capabilities = inner.capabilities
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._stop_lock = threading.Lock()
+        self._handed: deque[Sequence[Call]] = deque()
+        self._woken = False
 
     @property
     def slots(self) -> int:
@@ -74,10 +76,18 @@ class LoopThread:
             _close(loop, helpers)
 
     def submit(self, calls: Sequence[Call]) -> None:
-        """Hand *calls* over to the loop's thread."""
+        """Hand *calls* over to the loop's thread; one wake-up carries all that have come when it gets there."""
         if calls:
             assert self._loop is not None
-            self._loop.call_soon_threadsafe(self._inner.submit, calls)
+            self._handed.append(calls)
+            if not self._woken:
+                self._woken = True
+                self._loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        self._woken = False
+        while self._handed:
+            self._inner.submit(self._handed.popleft())
 
     def stop(self, grace: float) -> None:
         """Stop the inner executor, then the loop and the thread."""

@@ -112,7 +112,7 @@ class SyncShell(Shell):
             stop(grace)
         else:
             threading.Thread(target=stop, args=(grace,), name="celestialflow-stop", daemon=True).start()
-        presses, give_up_at = self.guard.presses, None
+        presses, give_up_at, hurry = self.guard.presses, None, None
         raised: BaseException | None = None
         while not finished.is_set() and (give_up_at is None or monotonic() < give_up_at):
             self._completions.wait(None if give_up_at is None else 0.1)
@@ -123,8 +123,11 @@ class SyncShell(Shell):
                 self.guard.presses += 1
             if self.guard.presses > presses and give_up_at is None:
                 give_up_at = monotonic() + UNRESPONSIVE
-                threading.Thread(target=_stop_now, args=(executor,), name="celestialflow-stop", daemon=True).start()
+                hurry = threading.Thread(target=_stop_now, args=(executor,), name="celestialflow-stop", daemon=True)
+                hurry.start()
                 raised = raised or KeyboardInterrupt()
+        if hurry is not None:
+            hurry.join(1.0)
         return raised or (failure[0] if failure else None)
 
     def _drop_workers(self) -> None:

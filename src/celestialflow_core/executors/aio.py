@@ -21,7 +21,7 @@ from celestialflow_core._call import Call, Calls, Result
 from celestialflow_core.errors import TaskAbandoned, TaskTimeout
 from celestialflow_core.executors.interface import CURRENT_WORKER, Deliver, Work, Worker, describe
 from celestialflow_core.executors.outbox import Outbox
-from celestialflow_core.executors.setup import setup_error
+from celestialflow_core.executors.setup import YieldedNothing, setup_error
 
 __all__ = ["AsyncioExecutor"]
 
@@ -43,6 +43,7 @@ class _Running:
 
 
 _NOTHING = _Running(-1, (), 0.0)
+_NO_STATE = object()
 
 
 class AsyncioExecutor:
@@ -108,11 +109,15 @@ class AsyncioExecutor:
     async def _enter(self, state: Any) -> Any:
         if inspect.isgenerator(state):
             self._tear_down = state
-            return next(state)
-        if inspect.isasyncgen(state):
+            state = next(state, _NO_STATE)
+        elif inspect.isasyncgen(state):
             self._tear_down = state
-            return await anext(state)
-        return await state if inspect.isawaitable(state) else state
+            state = await anext(state, _NO_STATE)
+        elif inspect.isawaitable(state):
+            state = await state
+        if state is _NO_STATE:
+            raise YieldedNothing
+        return state
 
     def submit(self, calls: Sequence[Call]) -> None:
         """Queue *calls*, wake workers for them, and start workers while there are fewer than allowed."""

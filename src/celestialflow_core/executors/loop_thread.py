@@ -30,6 +30,8 @@ class LoopThread:
         self._thread: threading.Thread | None = None
         self._handed: deque[Sequence[Call]] = deque()
         self._woken = False
+        self._stopping: set[asyncio.Task[None]] = set()
+        self._failure: Exception | None = None
 
     @property
     def slots(self) -> int:
@@ -94,12 +96,25 @@ class LoopThread:
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
-        with contextlib.suppress(RuntimeError):  # the loop has been closed by another call of stop
-            stopping = asyncio.run_coroutine_threadsafe(self._inner.stop(grace), loop)
-            stopping.result()
-            loop.call_soon_threadsafe(loop.stop)
+        with contextlib.suppress(RuntimeError):  # another call of stop has closed the loop
+            loop.call_soon_threadsafe(self._begin_stop, grace)
         thread.join()
         self._loop = self._thread = None
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _begin_stop(self, grace: float) -> None:
+        """In the loop's thread, so that a call that comes too late leaves no coroutine behind."""
+        assert self._loop is not None
+        self._stopping.add(self._loop.create_task(self._end(grace)))
+
+    async def _end(self, grace: float) -> None:
+        try:
+            await self._inner.stop(grace)
+        except Exception as error:
+            self._failure = error
+        asyncio.get_running_loop().stop()
 
 
 def _close(loop: asyncio.AbstractEventLoop, helpers: ThreadPoolExecutor) -> None:

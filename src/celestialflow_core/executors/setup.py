@@ -10,7 +10,14 @@ from typing import Any
 from celestialflow_core.errors import WorkerSetupError
 from celestialflow_core.executors.interface import CURRENT_WORKER, Worker
 
-__all__ = ["Setup", "setup_error"]
+__all__ = ["Setup", "YieldedNothing", "setup_error"]
+
+
+_NO_STATE = object()
+
+
+class YieldedNothing(Exception):
+    """A generator function that is used as a set-up did not yield."""
 
 
 class Setup:
@@ -40,7 +47,9 @@ class Setup:
             state = self._context.run(self._function)
             if isinstance(state, Generator):
                 self._rest = state
-                state = self._context.run(next, state)
+                state = self._context.run(next, state, _NO_STATE)
+                if state is _NO_STATE:
+                    raise YieldedNothing
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -65,6 +74,6 @@ class Setup:
 
 def setup_error(index: int, error: BaseException) -> WorkerSetupError:
     """What ends a run whose ``worker_setup`` raised *error* in worker *index*."""
-    what = "yielded nothing" if isinstance(error, StopIteration) else f"raised {type(error).__name__}"
+    what = "yielded nothing" if isinstance(error, YieldedNothing) else f"raised {type(error).__name__}"
     text = "".join(traceback.format_exception(error, limit=-20))[-32_768:]
     return WorkerSetupError(f"worker_setup {what} in worker {index}; no task was run there.", text)

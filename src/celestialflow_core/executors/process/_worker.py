@@ -170,7 +170,8 @@ class _Worker:
                     self._rest = worker.state
                     worker.state = next(self._rest)
             except BaseException as error:
-                self._give_up(f"worker_setup raised {failures.reason_of(error)}.", error)
+                what = "yielded nothing" if isinstance(error, StopIteration) else f"raised {failures.reason_of(error)}"
+                self._give_up(f"worker_setup {what} in worker {self._index}; no task was run there.", error)
         self._send(wire.READY)
 
     def _give_up(self, reason: str, error: BaseException) -> None:

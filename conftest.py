@@ -1,16 +1,17 @@
 """Runs what the documentation shows: every fenced block of README.md and of the pages under docs/.
 
- - ``python`` blocks of a page run one after the other in one namespace, as one script would, in a folder of their own.
-   Afterwards no thread, process or descriptor may be left.
- - ``text output`` is what the blocks above it have printed, durations aside.
- - ``console`` blocks are commands behind "$", with what they print. A line of "..." stands for any lines.
- - A block that cannot run is skipped by a comment that says why: ``<!-- skip: next "reason" -->``.
+- ``python`` blocks of a page run one after the other in one namespace, as one script would, in a folder of their own.
+  Afterwards no thread, process or descriptor may be left.
+- ``text output`` is what the blocks above it have printed, durations and places aside.
+- ``console`` blocks are commands behind "$", with what they print. "..." stands for anything, as a line for any lines.
+- A block that cannot run is skipped by a comment that says why: ``<!-- skip: next "reason" -->``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import multiprocessing.resource_tracker
 import os
 import re
 import subprocess
@@ -19,13 +20,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import loky.backend.resource_tracker
 import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from celestialflow_core.testing import Resources
 
-DURATION = re.compile(r"\d+\.\d+ s\b")
+CHANGES = {
+    re.compile(r"\b\d+\.\d+ s\b"): "# s",  # a duration
+    re.compile(r"\S*\.(?:py|md):\d+"): "file:#",  # where a block is, for itself and for a script that it would be in
+    re.compile(r"(?<=Slowest:\n)(?:  .*\n?)+"): "",  # which tasks were
+    re.compile(r"\b(thread|process)-\d+"): r"\1-#",  # which worker it was
+    re.compile(r" +"): " ",  # how wide a column is
+}
+"""What differs from run to run and from machine to machine, and what stands for it in a comparison."""
 
 
 def run_python(example: Example) -> None:
@@ -35,13 +44,13 @@ def run_python(example: Example) -> None:
         try:
             exec(compile(source, example.path, "exec", dont_inherit=True), example.namespace)
         finally:
-            example.document.printed = getattr(example.document, "printed", "") + printed.getvalue()
+            example.namespace["_printed"] += printed.getvalue()
 
 
 def check_output(example: Example) -> None:
     """Compare an output block with what has been printed since the last one."""
-    printed, example.document.printed = getattr(example.document, "printed", ""), ""
-    compare(printed, example.parsed)
+    compare(example.namespace["_printed"], example.parsed)
+    example.namespace["_printed"] = ""
 
 
 def run_console(example: Example) -> None:
@@ -58,20 +67,29 @@ def run_console(example: Example) -> None:
 
 def compare(actual: str, shown: str) -> None:
     """Fail unless *actual* is what the page shows."""
-    pattern = re.escape(DURATION.sub("# s", shown.strip()))
-    pattern = re.sub(r"^\\\.\\\.\\\.\n?", r"(?:.*\\n?)*?", pattern, flags=re.MULTILINE)
-    text = "\n".join(line.rstrip() for line in DURATION.sub("# s", actual).strip().splitlines())
-    if not re.fullmatch(pattern, text):
+    pattern = ""
+    for line in lines_of(shown):
+        parts = [re.escape(part) for part in line.split("...")]
+        pattern += r"(?:.*\n)*?" if line == "..." else ".*".join(parts) + r"\n"
+    if not re.fullmatch(pattern, "".join(f"{line}\n" for line in lines_of(actual))):
         pytest.fail(f"The page shows:\n{shown.strip()}\n\nIt is:\n{actual.strip()}", pytrace=False)
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of *text*, without what differs from run to run."""
+    for change, replacement in CHANGES.items():
+        text = change.sub(replacement, text)
+    return [line.rstrip() for line in text.strip().splitlines()]
 
 
 def set_up(namespace: dict[str, Any]) -> None:
     """Give a page a folder and the name that a script has."""
+    for tracker in (multiprocessing.resource_tracker, loky.backend.resource_tracker):
+        tracker.ensure_running()  # one a process, for good: it is not the page that leaves it
     stack = contextlib.ExitStack()
-    before = Resources()
-    stack.callback(lambda: before.expect_no_leaks(lambda leak: "loky" in leak.lower() or "resource_tracker" in leak))
+    stack.callback(Resources().expect_no_leaks)
     stack.enter_context(contextlib.chdir(stack.enter_context(tempfile.TemporaryDirectory())))
-    namespace.update(__name__="__main__", _page=stack)
+    namespace.update(__name__="__main__", _page=stack, _printed="")
 
 
 def tear_down(namespace: dict[str, Any]) -> None:

@@ -66,9 +66,9 @@ def nothing_left_behind(request: pytest.FixtureRequest, own_folder: Path) -> Ite
     if request.node.get_closest_marker("pure"):
         yield
         return
-    loky = sys.modules.get("loky.backend.resource_tracker")
-    if loky is not None:
-        loky.ensure_running()  # one a process, for good: it is not the test that leaves it
+    for name in ("loky.backend.resource_tracker", "multiprocessing.resource_tracker"):
+        if name in sys.modules:
+            sys.modules[name].ensure_running()  # one a process, for good: it is not the test that leaves it
     before, logger = Resources(), _logger_state()
     yield
     before.expect_no_leaks(_is_a_pool_of_the_test)

@@ -1,0 +1,171 @@
+"""The documentation as a whole: its links lead somewhere, its blocks are run, its reference leaves nothing out."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import attrs
+import click
+import pytest
+
+from celestialflow_core import Counts, ErrorGroup, Outcome, RunSummary, TaskManager, errors
+from celestialflow_core._cli.main import command_line
+from celestialflow_core._manager.options import ManagerOptions, Options
+from celestialflow_core._outcome import SlowTask
+from celestialflow_core.plugins import switches
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+FENCE = re.compile(r"^```(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
+SKIP = re.compile(r'<!-- skip: next "[^"]+" -->\n\n$')
+RUN = {"python", "console", "text output"}
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=[page.relative_to(ROOT).as_posix() for page in PAGES])
+
+
+def text_of(page: str) -> str:
+    """A page of the documentation, by its path."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def rows(page: str) -> dict[str, str]:
+    """The tables of a page: for each name in code in a first cell, its row."""
+    found = {}
+    for line in text_of(page).splitlines():
+        if line.startswith("| `"):
+            for name in re.findall(r"`(\w+)[^`]*`", line.split(" | ")[0]):
+                found[name] = line
+    return found
+
+
+@every_page
+def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
+    """What a page links to is there, heading included."""
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if re.match(r"https?://|mailto:", target):
+            continue
+        path, _, heading = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{page.name} links to {target}, which is not there."
+        if heading:
+            headings = re.findall(r"(?m)^#+ (.*)$", linked.read_text(encoding="utf-8"))
+            anchors = {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+            assert heading in anchors, f"{page.name} links to {target}, which has no such heading."
+
+
+@every_page
+def test_blocks_are_run_or_say_why_not(page: Path) -> None:
+    """Every block is of a kind that the tests run, or is a picture or a table of settings; no fence is left open."""
+    text = page.read_text(encoding="utf-8")
+    assert len(re.findall(r"(?m)^```", text)) == 2 * len(FENCE.findall(text))
+    for language, code in FENCE.findall(text):
+        assert language in RUN | {"text", "toml"}, f"{page.name} has a block of kind {language!r}, which nothing runs."
+        if language == "toml":
+            tomllib.loads(code)
+    outside = [page for page in PAGES if page.parent == ROOT and page.name != "README.md"]
+    if page in outside:
+        for match in FENCE.finditer(text):
+            assert match[1] not in RUN or SKIP.search(text[: match.start()]), f"No test collects {page.name}."
+
+
+@every_page
+def test_pages_can_be_reached_from_the_readme(page: Path) -> None:
+    """Whoever starts at README.md finds every page."""
+    seen: set[Path] = set()
+    todo = [ROOT / "README.md"]
+    while todo:
+        current = todo.pop()
+        if current.is_dir():
+            todo += current.glob("*.md")
+        if current in seen or current.suffix != ".md":
+            continue
+        seen.add(current)
+        links = re.findall(r"\]\(([^)\s#]+)[^)]*\)", current.read_text(encoding="utf-8"))
+        todo += [(current.parent / link).resolve() for link in links if "://" not in link]
+    assert page in seen
+
+
+def test_readme_has_the_two_commands_as_they_are_promised() -> None:
+    """To see it work and to test it: one line each."""
+    blocks = [code for language, code in FENCE.findall(text_of("README.md")) if language == "console"]
+    assert "$ python -m pip install uv && python -m uv run examples/stdlib_census.py\n" in blocks
+    assert "$ python -m pip install uv && python -m uv run pytest\n" in blocks
+
+
+def test_task_manager_page_has_every_argument_with_its_default() -> None:
+    """The tables name every argument and option, and the defaults are those of the code."""
+    table = rows("docs/reference/task-manager.md")
+    parameters = inspect.signature(TaskManager.__init__).parameters
+    defaults = {name: one.default for name, one in parameters.items() if name not in ("self", "func", "options")}
+    defaults |= {one.name: one.default for one in attrs.fields(Options) if one.name in ManagerOptions.__annotations__}
+    for name in [*defaults, *ManagerOptions.__annotations__, "func"]:
+        assert name in table, f"docs/reference/task-manager.md does not have {name}."
+    for name, default in defaults.items():
+        if isinstance(default, bool | int | float | str | None):
+            shown = repr(default).replace("'", '"')
+            cell = table[name].split(" | ")[1].strip("` ")
+            assert cell == shown, f"{name} is {shown} by default, not {cell}."
+
+
+def test_task_manager_page_has_every_public_name() -> None:
+    """No method or attribute is left out."""
+    text = text_of("docs/reference/task-manager.md")
+    names = [name for name in vars(TaskManager) if not name.startswith("_")]
+    assert [name for name in names if not re.search(rf"`(?:await )?{name}\b", text)] == []
+
+
+def test_outcome_page_has_every_field() -> None:
+    """Outcome, RunSummary, Counts, ErrorGroup and SlowTask, whole."""
+    text = text_of("docs/reference/outcome-and-summary.md")
+    for kind in (Outcome, RunSummary, Counts, ErrorGroup, SlowTask):
+        names = {field.name for field in attrs.fields(kind)} | {name for name in vars(kind) if not name.startswith("_")}
+        assert [name for name in names if f"`{name}" not in text] == [], kind
+
+
+def test_errors_page_has_every_class_with_its_parts() -> None:
+    """Each class that errors.py exports is there, with the attributes that its constructor sets."""
+    text, table = text_of("docs/reference/errors.md"), rows("docs/reference/errors.md")
+    for name in errors.__all__:
+        assert f"`{name}`" in text
+        constructor = vars(getattr(errors, name)).get("__init__")
+        for part in list(inspect.signature(constructor).parameters)[1:] if constructor else ():
+            assert f"`{part}`" in table[name]
+
+
+def test_environment_page_has_every_variable() -> None:
+    """The variables that the package reads are those that the page lists."""
+    read = set(re.findall(r'"(CELESTIALFLOW_\w+)"', inspect.getsource(switches)))
+    assert read == set(rows("docs/reference/environment.md"))
+
+
+def test_command_line_page_has_every_command_and_option() -> None:
+    """Each command of the core, and each of its options."""
+    text = text_of("docs/reference/command-line.md")
+    for name, command in command_line().commands.items():
+        assert f"## celestialflow {name}" in text
+        for parameter in command.params:
+            assert isinstance(parameter, click.Option)
+            assert f"  {parameter.opts[0]} " in text
+
+
+def test_written_executor_passes_the_contract(tmp_path: Path) -> None:
+    """The executor of the how-to passes the suite with the test file of the how-to."""
+    blocks = [
+        code for language, code in FENCE.findall(text_of("docs/how-to/write-an-executor.md")) if language == "python"
+    ]
+    (module,) = (code for code in blocks if "class DedicatedThread:" in code)
+    (test,) = (code for code in blocks if "(ExecutorContract)" in code)
+    (tmp_path / "dedicated.py").write_text(module)
+    (tmp_path / "test_dedicated.py").write_text(test)
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--rootdir", "."]
+    done = subprocess.run(
+        [*command, "test_dedicated.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout

@@ -1,0 +1,93 @@
+"""The examples, run as a user runs them, with warnings as errors."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from celestialflow_core import Outcome, RunSummary
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run an example in the test's folder."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def number(pattern: str, text: str) -> list[int]:
+    """The numbers of the one place where *pattern* is."""
+    found = re.findall(pattern, text)
+    assert len(found) == 1, f"{pattern!r} is {len(found)} times in:\n{text}"
+    groups = found[0] if isinstance(found[0], tuple) else found
+    return [int(group) for group in groups]
+
+
+def test_census_accounts_for_every_file() -> None:
+    """It goes through the whole library, and its summary, its totals and its bar agree."""
+    done = run("stdlib_census.py")
+    assert done.returncode == 0, done.stderr
+    total, parsed, failed = number(r"take_census: (\d+) tasks in [\d.]+ s: (\d+) ok, (\d+) failed\.", done.stdout)
+    assert total == parsed + failed
+    assert number(r"adds up: (\d+) files, (\d+) parsed, (\d+) cannot be", done.stdout) == [total, parsed, failed]
+    assert number(r"Parsing: (\d+) of (\d+) tasks", done.stderr) == [total, total]
+    assert number(r"Functions: (\d+)", done.stdout)[0] > total
+    assert number(r"Classes: (\d+)", done.stdout)[0] > total
+    assert number(r"Deepest nesting: (\d+)", done.stdout)[0] >= 3
+    slowest = done.stdout.partition("Slowest:\n")[2].splitlines()[:5]
+    assert all(re.fullmatch(r"  \d+\.\d{3} s '.+\.py'", line) for line in slowest)
+    # A Python may come without its own tests, among which are the files that are broken on purpose.
+    assert ("SyntaxError" in done.stdout) == (failed > 0)
+
+
+def test_crawl_agrees_with_the_disk_in_both_modes() -> None:
+    """Every page comes as it is, one is not there, and there were retries, in the same number in both modes."""
+    done = run("crawl.py")
+    assert done.returncode == 0, done.stderr
+    (pages,) = number(r"agree with the disk: (\d+) files each, and 1 page that is not there", done.stdout)
+    for name in ("fetch", "fetch_async"):
+        pattern = rf"(?m)^{name}: (\d+) tasks in [\d.]+ s: (\d+) ok, (\d+) failed, (\d+) retries\."
+        total, fetched, failed, retries = number(pattern, done.stdout)
+        assert (total, fetched, failed) == (pages + 1, pages, 1)
+        assert retries > 0
+
+
+@pytest.fixture
+def crawl(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The example as a module."""
+    specification = importlib.util.spec_from_file_location("crawl", EXAMPLES / "crawl.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, "crawl", module)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_crawl_complains_of_what_disagrees(crawl: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong byte, a lost outcome, an attempt too many: the check of the example sees each of them."""
+    monkeypatch.setattr(crawl, "LIBRARY", tmp_path)
+    (tmp_path / "one.py").write_bytes(b"1")
+    paths = ["one.py", crawl.MISSING]
+    right = Outcome(0, "one.py", "success", crawl.sha256(b"1").hexdigest(), attempts=2)
+    wrong = Outcome(0, "one.py", "success", crawl.sha256(b"2").hexdigest(), attempts=2)
+    missing: Outcome[str, str] = Outcome(1, crawl.MISSING, "error", error=crawl.Refused(404, None), attempts=1)
+    summary = RunSummary(total=2, succeeded=1, failed=1, retries=1)
+    asked = Counter({"one.py": 2, crawl.MISSING: 1})
+
+    def complaints(outcomes: list[Outcome[str, str]], summary: RunSummary | None, asked: Counter[str]) -> list[str]:
+        return list(crawl.complaints(outcomes, summary, asked, paths))
+
+    assert complaints([right, missing], summary, asked) == []
+    assert len(complaints([wrong, missing], summary, asked)) == 1
+    assert complaints([missing], summary, asked)
+    assert complaints([right, missing], None, asked)
+    assert len(complaints([right, missing], summary, asked + Counter(["one.py"]))) == 2

@@ -74,8 +74,8 @@ class Plan:
             self.customs.tell("on_finish", summary)
         except BaseException as raised:
             error = error or raised
-        error = error or self.finish_observers(summary)
-        return summary, error
+        unfinished = self.finish_observers(summary)  # always: an observer holds a log handler, a bar
+        return summary, error or unfinished
 
     def finish_observers(self, summary: RunSummary | None) -> BaseException | None:
         """Let every observer release what it has: the bar before the log, whose last line goes below it.

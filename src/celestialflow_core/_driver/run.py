@@ -170,9 +170,12 @@ class Run:
         while True:
             try:
                 self.stage.flush()
-                return raised
+                break
             except BaseException as error:
                 raised = raised or error
+        if not self.stage.wants_outcomes:
+            self.stage.clear_frames()
+        return raised
 
 
 def _reason(error: BaseException) -> str:

@@ -18,6 +18,7 @@ import attrs
 from celestialflow_core._call import Calls, Result, Successes
 from celestialflow_core._driver.account import Account
 from celestialflow_core._driver.customs import Customs
+from celestialflow_core._driver.exceptions import annotate, forget_locals
 from celestialflow_core._engine.machine import Engine, IdSource
 from celestialflow_core._keys import key_of
 from celestialflow_core._observe.interface import Observer, Settled
@@ -93,6 +94,7 @@ class Stage:
     rest: Successes | None = None
     _inline: bool = False
     _keys: dict[int, Any] = attrs.field(factory=dict)
+    _seen_errors: list[BaseException] = attrs.field(factory=list)
     _gathered: _Gathered = attrs.field(factory=lambda: _Gathered())
 
     def __attrs_post_init__(self) -> None:
@@ -293,6 +295,7 @@ class Stage:
         output: str | None = None,
     ) -> None:
         task, attempts = self.engine.fail(id, now)
+        annotate(error, task, attempts, self.retry.max_retries + 1)
         self._note(self._error(id, task, error, attempts, seconds, worker, traceback, output))
 
     def _error(
@@ -332,6 +335,7 @@ class Stage:
         if not gathered.runs and not gathered.others:
             return
         self._gathered = _Gathered()
+        self.clear_frames()
         batch, others = gathered.settled(), gathered.others
         self.account.add(batch, others)
         for observer in self.observers:
@@ -351,8 +355,21 @@ class Stage:
             for outcome in outcomes:
                 self.customs.tell("on_success", outcome)
         for outcome in others:
+            if outcome.error is not None:
+                self._seen_errors.append(outcome.error)
             if outcome.status != "cancelled":
                 self.customs.tell("on_error" if outcome.status == "error" else "on_duplicate", outcome)
+        if not self.wants_outcomes:
+            self.clear_frames()
+
+    def clear_frames(self) -> None:
+        """Let go of the local variables of frames in which errors were raised, once everybody has seen the error.
+
+        Hooks, and the consumer of a stream until it asks for the next outcome, find them whole.
+        """
+        errors, self._seen_errors = self._seen_errors, []
+        for error in errors:
+            forget_locals(error)
 
     def _successes(self, batch: Settled) -> list[Outcome[Any, Any]]:
         keys, tries, name = self._keys, batch.tries, self.name

@@ -41,6 +41,7 @@ class OutcomeStream(Generic[T, R]):
         if not outcomes:
             self._advance()
             if not outcomes:
+                self._shell.run.stage.clear_frames()
                 error, self._error = self._error, None
                 if error is not None:
                     raise error

@@ -19,6 +19,7 @@ import attrs
 
 from celestialflow_core._call import Call, Calls, Result
 from celestialflow_core.errors import TaskAbandoned, TaskTimeout
+from celestialflow_core.executors.frames import without_first_frame
 from celestialflow_core.executors.interface import CURRENT_WORKER, Deliver, Work, Worker, describe
 from celestialflow_core.executors.outbox import Outbox
 from celestialflow_core.executors.setup import YieldedNothing, setup_error
@@ -183,6 +184,7 @@ class AsyncioExecutor:
                     else:
                         self._running.pop(index, None)
                         own = not isinstance(error, KeyboardInterrupt)
+                        without_first_frame(error)
                         outbox.put_other(Result(id if own else -1, None, error, clock() - begin, index))
                     end = clock()
                 else:

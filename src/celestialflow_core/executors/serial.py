@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from celestialflow_core._call import Call, Calls, Result, Successes
+from celestialflow_core.executors.frames import without_first_frame
 from celestialflow_core.executors.interface import CURRENT_WORKER, Deliver, Work, Worker
 from celestialflow_core.executors.setup import Setup
 
@@ -123,7 +124,7 @@ def run_calls(
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            errors[len(values)] = error
+            errors[len(values)] = without_first_frame(error)
             value = None
         now = clock()
         note(value)

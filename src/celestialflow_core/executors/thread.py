@@ -22,6 +22,7 @@ from typing import Any
 
 from celestialflow_core._call import Call, Calls, Result
 from celestialflow_core.errors import TaskAbandoned, WorkerSetupError
+from celestialflow_core.executors.frames import without_first_frame
 from celestialflow_core.executors.interface import CURRENT_WORKER, Deliver, Work, Worker, describe
 from celestialflow_core.executors.outbox import Outbox
 from celestialflow_core.executors.setup import Setup
@@ -212,7 +213,7 @@ class _Thread(threading.Thread):
             except BaseException as error:
                 end = clock()
                 if self._may_report(id):
-                    outbox.put_other(Result(id, None, error, end - begin, index))
+                    outbox.put_other(Result(id, None, without_first_frame(error), end - begin, index))
             else:
                 end = clock()
                 if (not watched and not self._abandoned) or self._may_report(id):

@@ -46,6 +46,7 @@ class AsyncOutcomeStream(Generic[T, R]):
                 await self._close(shell)
         if outcomes:
             return outcomes.popleft()
+        shell.run.stage.clear_frames()
         error, self._error = self._error, None
         if error is not None:
             raise error

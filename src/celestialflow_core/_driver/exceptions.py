@@ -1,0 +1,32 @@
+"""What a run does to the exceptions of its tasks: a note that says which task it was, and no locals kept alive."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from celestialflow_core._text import cut
+
+__all__ = ["annotate", "forget_locals"]
+
+_MARK = "In celestialflow: "
+_LINKS = 16  # of a chain of causes; a chain may be thousands long, or a ring
+
+
+def annotate(error: BaseException, task: Any, attempt: int, attempts: int) -> None:
+    """Add a note to *error* (PEP 678) with the task and the attempt; an exception object gets only one."""
+    try:
+        if not any(str(note).startswith(_MARK) for note in getattr(error, "__notes__", ())):
+            error.add_note(f"{_MARK}task {cut(task)}, attempt {attempt} of {attempts}.")
+    except Exception:  # an exception class may refuse attributes, and then goes without the note
+        return
+
+
+def forget_locals(error: BaseException) -> None:
+    """Clear the frames of *error* and of what it was raised from, so that keeping it keeps no arguments alive."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen and len(seen) < _LINKS:
+        seen.add(id(link))
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__

@@ -161,7 +161,7 @@ class Stage:
         """The next calls, for as many ready tasks as the executor wants."""
         ids, tasks = self.engine.submit(self.executor.slots - self.engine.running, now)
         if self.customs.args is None:
-            return Calls(ids, list(zip(tasks, strict=True)))
+            return Calls(ids, singles=tasks)
         return Calls(*self._args_of(ids, tasks, now))
 
     def _args_of(self, ids: Sequence[int], tasks: Sequence[Any], now: float) -> tuple[list[int], list[Any]]:

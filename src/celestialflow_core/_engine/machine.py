@@ -59,6 +59,7 @@ class Engine(Generic[T, H]):
     """
 
     __slots__ = (
+        "_batch",
         "_held",
         "_order",
         "_ready",
@@ -91,6 +92,8 @@ class Engine(Generic[T, H]):
         self._seen: dict[Hashable, int] = {}
         self._ready: Ready[T] = Ready()
         self._running: dict[int, T] = {}
+        self._batch: tuple[Sequence[int], Sequence[T]] | None = None
+        """What was submitted last, if nothing else ran then."""
         self._waiting: dict[int, T] = {}
         self._timers = Timers()
         self._tries: dict[int, int] = {}  # attempts that have failed, of the tasks that had any
@@ -188,6 +191,7 @@ class Engine(Generic[T, H]):
         """Move up to *most* tasks from ready to running; gives their ids and tasks."""
         ids, tasks = self._ready.take(most)
         if ids:
+            self._batch = None if self._running else (ids, tasks)
             self._running.update(zip(ids, tasks, strict=True))
             self.journal.add(Event.SUBMIT, now, ids)
         return ids, tasks
@@ -213,9 +217,15 @@ class Engine(Generic[T, H]):
         Returns:
             The ids that were running, their tasks, and the attempts of those that needed more than one.
         """
-        running = self._running
+        running, batch = self._running, self._batch
+        self._batch = None
         before = len(running)
-        tasks: list[T] = list(map(running.pop, ids, repeat(_MISSING)))
+        tasks: Sequence[T]
+        if batch is not None and before == len(ids) and ids == batch[0]:
+            tasks = batch[1]  # all that runs comes back at once, as in series: 0.03 us a task less than to look it up
+            running.clear()
+        else:
+            tasks = list(map(running.pop, ids, repeat(_MISSING)))
         if before - len(running) != len(ids):
             known = [(id, task) for id, task in zip(ids, tasks, strict=True) if task is not _MISSING]
             self.late += len(ids) - len(known)
@@ -236,6 +246,7 @@ class Engine(Generic[T, H]):
         """
         task = self.task(id)
         del self._running[id]
+        self._batch = None
         self._count_failure()
         self.journal.add(Event.FAIL, now, (id,))
         return task, self._tries.pop(id, 0) + 1
@@ -248,6 +259,7 @@ class Engine(Generic[T, H]):
         """
         self._waiting[id] = self.task(id)
         del self._running[id]
+        self._batch = None
         self._tries[id] = self._tries.get(id, 0) + 1
         self._timers.add(id, now + delay)
         self.retries += 1
@@ -274,6 +286,7 @@ class Engine(Generic[T, H]):
         if running:
             gone += [(id, task, self._tries.pop(id, 0) + 1) for id, task in self._running.items()]
             self._running.clear()
+            self._batch = None
         if gone:
             gone.sort(key=_first)
             self.cancelled += len(gone)

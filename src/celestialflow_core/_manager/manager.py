@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, TypeVarTuple, overload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
     from types import TracebackType
     from typing import Self, Unpack
 
@@ -68,8 +68,8 @@ class TaskManager(Generic[T, R]):
     @overload
     def __init__(
         self: TaskManager[tuple[*Ts], R],
-        func: Callable[[*Ts], Awaitable[R]],
-        execution_mode: Literal["async"],
+        func: Callable[[*Ts], Coroutine[Any, Any, R]],
+        execution_mode: Any = None,
         worker_limit: int | None = None,
         max_retries: int = 1,
         max_info: int = 50,
@@ -80,8 +80,8 @@ class TaskManager(Generic[T, R]):
     @overload
     def __init__(
         self: TaskManager[T, R],
-        func: Callable[[T], Awaitable[R]],
-        execution_mode: Literal["async"],
+        func: Callable[[T], Coroutine[Any, Any, R]],
+        execution_mode: Any = None,
         worker_limit: int | None = None,
         max_retries: int = 1,
         max_info: int = 50,
@@ -114,7 +114,29 @@ class TaskManager(Generic[T, R]):
     @overload
     def __init__(
         self: TaskManager[Any, R],
+        func: Callable[..., Coroutine[Any, Any, R]],
+        execution_mode: Any = None,
+        worker_limit: int | None = None,
+        max_retries: int = 1,
+        max_info: int = 50,
+        unpack_task_args: bool = False,
+        **options: Unpack[ManagerOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: TaskManager[Any, R],
         func: Callable[..., R],
+        execution_mode: Any = None,
+        worker_limit: int | None = None,
+        max_retries: int = 1,
+        max_info: int = 50,
+        unpack_task_args: bool = False,
+        **options: Unpack[ManagerOptions],
+    ) -> None: ...
+    @overload  # a subclass whose process_result makes another type
+    def __init__(
+        self,
+        func: Callable[..., object],
         execution_mode: Any = None,
         worker_limit: int | None = None,
         max_retries: int = 1,

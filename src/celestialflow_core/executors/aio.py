@@ -12,12 +12,13 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
+from itertools import islice
 from time import monotonic, perf_counter
 from typing import Any
 
 import attrs
 
-from celestialflow_core._call import Call, Calls, Result
+from celestialflow_core._call import Call, Calls, Result, Spread, args_of
 from celestialflow_core.errors import TaskAbandoned, TaskTimeout
 from celestialflow_core.executors.frames import without_first_frame
 from celestialflow_core.executors.interface import CURRENT_WORKER, Deliver, Work, Worker, describe
@@ -37,7 +38,7 @@ class _Running:
     """The call that a worker runs: what the time limit needs to know of it."""
 
     id: int
-    args: tuple[Any, ...]
+    argument: Any
     began: float
     cancelled_at: float | None = None
     given_up: bool = False
@@ -65,7 +66,8 @@ class AsyncioExecutor:
         self.worker_limit = worker_limit or DEFAULT_LIMIT
         self.abandoned = 0
         """How many coroutines were left behind, since they swallowed their cancellation."""
-        self._calls: deque[tuple[int, tuple[Any, ...]]] = deque()
+        self._ids: deque[int] = deque()
+        self._arguments: deque[Any] = deque()
         self._parked: deque[tuple[asyncio.Future[None], int]] = deque()
         self._workers: dict[int, asyncio.Task[None]] = {}
         self._running: dict[int, _Running] = {}
@@ -123,19 +125,31 @@ class AsyncioExecutor:
     def submit(self, calls: Sequence[Call]) -> None:
         """Queue *calls*, wake workers for them, and start workers while there are fewer than allowed."""
         batch = Calls.of(calls)
-        self._calls.extend(zip(batch.ids, batch.args, strict=True))
+        # Two queues: a tuple a call would be 0.05 us more, for the garbage collector.
+        self._ids.extend(batch.ids)
+        self._arguments.extend(batch.arguments())
         if self._work.context is not self._context:  # a new run of a warm pool: its workers have another context
             self._context = self._work.context
             self._dismiss()
-        wanted = len(batch)
+        if len(self._workers) < self.worker_limit:
+            wanted = len(batch) - len(self._parked)
+            free = (index for index in range(self.worker_limit) if index not in self._workers)
+            for index in list(islice(free, max(0, wanted))):
+                self._start_worker(index)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wake two workers, each of which wakes two more while calls wait.
+
+        So all are awake after a few turns of the loop where calls wait for something, and only few of them where the
+        first finishes all calls by itself.
+        """
+        wanted = min(2, len(self._ids))
         while wanted and self._parked:
             parked, _ = self._parked.popleft()
             if not parked.done():
                 parked.set_result(None)
                 wanted -= 1
-        while wanted > 0 and len(self._workers) < self.worker_limit:
-            self._start_worker(next(index for index in range(self.worker_limit) if index not in self._workers))
-            wanted -= 1
 
     def _dismiss(self) -> None:
         """Let the workers end that have nothing to do."""
@@ -154,27 +168,31 @@ class AsyncioExecutor:
         CURRENT_WORKER.set(Worker(index, state=self._state))
         task = asyncio.current_task()
         func, outbox, clock = self._work.func, self._outbox, perf_counter
-        put, popleft, watched = outbox.put, self._calls.popleft, self._work.timeout is not None
+        put, watched = outbox.put, self._work.timeout is not None
+        next_id, next_argument = self._ids.popleft, self._arguments.popleft
         running = _NOTHING
         begin = clock()
         breathe_at = begin + BREATH
         try:
             while True:
                 try:
-                    id, args = popleft()
+                    id = next_id()
                 except IndexError:
                     if self._ending:
                         return
                     parked = self._loop.create_future()
                     self._parked.append((parked, index))
                     await parked
+                    if len(self._ids) > 1:
+                        self._wake()
                     begin = clock()
                     breathe_at = begin + BREATH
                     continue
+                argument = next_argument()
                 if watched:
-                    self._running[index] = running = _Running(id, args, monotonic())
+                    self._running[index] = running = _Running(id, argument, monotonic())
                 try:
-                    value = await func(*args)
+                    value = await (func(*argument) if type(argument) is Spread else func(argument))
                 except BaseException as error:
                     if isinstance(error, asyncio.CancelledError) and self._cancelled(index):
                         raise
@@ -197,7 +215,7 @@ class AsyncioExecutor:
                     elif not self._late(index, running, task, end - begin):
                         return
                     value = None
-                args = ()
+                argument = None
                 if not outbox.announced:
                     outbox.announce()
                 begin = end  # one reading of the clock a call: nothing happens between two of them
@@ -228,7 +246,7 @@ class AsyncioExecutor:
         self._running.pop(index, None)
         if task is not None:
             task.uncancel()
-        error = TaskTimeout(describe(running.args), self._work.timeout)
+        error = TaskTimeout(describe(args_of(running.argument)), self._work.timeout)
         self._outbox.put_other(Result(running.id, None, error, seconds, index))
         return True
 
@@ -273,7 +291,7 @@ class AsyncioExecutor:
         stack = _stack_of(task)
         self._left_behind.add(task)
         self.abandoned += 1
-        error = TaskAbandoned(describe(running.args), self._work.timeout, stack)
+        error = TaskAbandoned(describe(args_of(running.argument)), self._work.timeout, stack)
         self._outbox.put_other(Result(running.id, None, error, now - running.began, index))
         self._outbox.announce()
         if not self._ending:
@@ -289,7 +307,8 @@ class AsyncioExecutor:
         if not self._started:
             return
         self._ending = True
-        self._calls.clear()
+        self._ids.clear()
+        self._arguments.clear()
         self._dismiss()
         if grace <= 0:
             self._hurry.set()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
-from celestialflow_core._call import Call, Calls, Result, Successes
+from celestialflow_core._call import Call, Calls, Result, Spread, Successes
 from celestialflow_core.executors.frames import without_first_frame
 from celestialflow_core.executors.interface import CURRENT_WORKER, Deliver, Work, Worker
 from celestialflow_core.executors.setup import Setup
@@ -35,7 +35,7 @@ class SerialExecutor:
         self.slots = 1
         self.worker_limit = None
         self._worker = Worker(0)
-        self._left: tuple[Sequence[int], Sequence[tuple[Any, ...]]] = ((), ())
+        self._left: tuple[Sequence[int], Sequence[Any]] = ((), ())
         self._setup: Setup | None = None
         self._work: Work | None = None
         self._deliver: Deliver | None = None
@@ -53,9 +53,9 @@ class SerialExecutor:
         batch = Calls.of(calls)
         ids, args = self._left
         if ids:
-            ids, args = [*ids, *batch.ids], [*args, *batch.args]
+            ids, args = [*ids, *batch.ids], [*args, *batch.arguments()]
         else:
-            ids, args = batch.ids, batch.args
+            ids, args = batch.ids, batch.arguments()
         if not ids:
             return
         self._left = ((), ())
@@ -103,13 +103,13 @@ class SerialExecutor:
 
 def run_calls(
     func: Any,
-    args: Sequence[tuple[Any, ...]],
+    arguments: Sequence[Any],
     values: list[Any],
     seconds: list[float],
     errors: dict[int, BaseException],
     budget: float,
 ) -> None:
-    """Call *func* with each of *args*, noting values, durations and errors, until *budget* seconds are over.
+    """Call *func* with each of *arguments*, noting values, durations and errors, until *budget* seconds are over.
 
     The driver lets a Ctrl-C through while this function is the innermost of ours: it holds the user's function. One
     reading of the clock a call is enough, since one ends where the next begins.
@@ -118,9 +118,9 @@ def run_calls(
     note, time = values.append, seconds.append
     before = clock()
     deadline = before + budget
-    for call in args:
+    for argument in arguments:
         try:
-            value = func(*call)
+            value = func(*argument) if type(argument) is Spread else func(argument)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

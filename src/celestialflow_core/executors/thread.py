@@ -1,6 +1,6 @@
 """Calls on threads.
 
-    submit --> SimpleQueue of (id, args) --> N threads --> Outbox --> driver
+    submit --> SimpleQueue of ids --> N threads --> Outbox --> driver
 
 Both queues are C-level: a call costs about 0.2 us of hand-over, and a call that blocks holds up no other, since
 threads take calls one by one. Threads are daemons, so that one that hangs cannot hold the exit of the program, and are
@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter
 from typing import Any
 
-from celestialflow_core._call import Call, Calls, Result
+from celestialflow_core._call import Call, Calls, Result, Spread, args_of
 from celestialflow_core.errors import TaskAbandoned, WorkerSetupError
 from celestialflow_core.executors.frames import without_first_frame
 from celestialflow_core.executors.interface import CURRENT_WORKER, Deliver, Work, Worker, describe
@@ -49,7 +49,9 @@ class ThreadExecutor:
         self.worker_limit = worker_limit or DEFAULT_LIMIT
         self.abandoned = 0
         """How many threads were left behind, still running."""
-        self._calls: SimpleQueue[tuple[int, tuple[Any, ...]] | None] = SimpleQueue()
+        self._calls: SimpleQueue[int | None] = SimpleQueue()
+        self._arguments: dict[int, Any] = {}
+        """Of the calls in the queue. Ids alone in there: a tuple a call is 0.06 us more, for the garbage collector."""
         self._threads: list[_Thread | None] = []
         self._watch: _Watch | None = None
         self._hurry = threading.Event()
@@ -66,6 +68,7 @@ class ThreadExecutor:
         self._work = work
         self._outbox = Outbox(deliver)
         self._calls = SimpleQueue()
+        self._arguments = {}
         self._hurry.clear()
         self._started, self._stopping = True, False
         if work.timeout is not None:
@@ -74,13 +77,15 @@ class ThreadExecutor:
     def submit(self, calls: Sequence[Call]) -> None:
         """Queue *calls*, and start threads while there are fewer than allowed and calls that wait."""
         batch = Calls.of(calls)
-        deque(map(self._calls.put, zip(batch.ids, batch.args, strict=True)), maxlen=0)
+        self._arguments.update(zip(batch.ids, batch.arguments(), strict=True))
+        deque(map(self._calls.put, batch.ids), maxlen=0)
         while len(self._threads) < self.worker_limit and not self._calls.empty():
             if not self._start_thread(len(self._threads)):
                 break
 
     def _start_thread(self, index: int) -> bool:
-        thread = _Thread(index, self._work, self._calls, self._outbox, self._watch is not None)
+        watched = self._watch is not None
+        thread = _Thread(index, self._work, self._calls, self._arguments, self._outbox, watched)
         try:
             thread.start()
         except RuntimeError as error:
@@ -117,8 +122,13 @@ class ThreadExecutor:
             self._hurry.set()
         self._stopping = True
         calls = self._calls
-        while not calls.empty():
-            calls.get()
+        try:
+            while True:
+                id = calls.get(False)
+                if id is not None:
+                    self._arguments.pop(id, None)
+        except Empty:
+            pass
         threads = [thread for thread in self._threads if thread is not None]
         for _ in threads:
             calls.put(None)
@@ -143,18 +153,20 @@ class _Thread(threading.Thread):
         self,
         index: int,
         work: Work,
-        calls: SimpleQueue[tuple[int, tuple[Any, ...]] | None],
+        calls: SimpleQueue[int | None],
+        arguments: dict[int, Any],
         outbox: Outbox,
         watched: bool,
     ) -> None:
         super().__init__(name=f"celestialflow-thread-{index}", daemon=True)
         self.index = index
         self.busy = False
-        self.claims: dict[int, tuple[float, tuple[Any, ...]]] = {}
+        self.claims: dict[int, tuple[float, Any]] = {}
         """The running call, while a time limit is watched: whoever pops it, this thread or the watch, reports it."""
         self._abandoned = False
         self._work = work
         self._calls = calls
+        self._arguments = arguments
         self._outbox = outbox
         self._watched = watched
 
@@ -187,29 +199,31 @@ class _Thread(threading.Thread):
 
     def _run_calls(self, worker: Worker) -> None:
         work, outbox, watched, index = self._work, self._outbox, self._watched, self.index
-        get, put, func, clock = self._calls.get, outbox.put, work.func, perf_counter
+        get, take, put, func, clock = self._calls.get, self._arguments.pop, outbox.put, work.func, perf_counter
         context: Context | None = None
         base = work.context
         begin = clock()
         while not self._abandoned:
             try:
-                call = get(False)
+                id = get(False)
             except Empty:
                 self.busy = False
-                call = get()
+                id = get()
                 begin = clock()
-            if call is None:
+            if id is None:
                 return
             self.busy = True
-            id, args = call
+            argument = take(id)
             if work.context is not context:  # the first call, or a new run of a warm pool
                 context = work.context
                 base = context.copy()
                 base.run(CURRENT_WORKER.set, worker)
             if watched:
-                self.claims[id] = (monotonic(), args)
+                self.claims[id] = (monotonic(), argument)
             try:
-                value = base.copy().run(func, *args)
+                # Context.run(func, *arguments) takes 0.07 us longer than with the argument itself.
+                run = base.copy().run
+                value = run(func, *argument) if type(argument) is Spread else run(func, argument)
             except BaseException as error:
                 end = clock()
                 if self._may_report(id):
@@ -221,7 +235,7 @@ class _Thread(threading.Thread):
                 value = None
             if not outbox.announced:
                 outbox.announce()
-            call, args = None, ()
+            argument = None
             begin = end  # one reading of the clock a call, unless it had to wait for the next
 
     def _may_report(self, id: int) -> bool:
@@ -254,20 +268,20 @@ class _Watch:
             for thread in list(self._executor._threads):
                 if thread is None:
                     continue
-                for id, (begin, args) in list(thread.claims.items()):
+                for id, (begin, argument) in list(thread.claims.items()):
                     late = now - begin - self._timeout
                     if late < 0:
                         wait = min(wait, -late)
                     elif thread.claims.pop(id, None) is not None:
-                        self._abandon(thread, id, args, now - begin)
+                        self._abandon(thread, id, argument, now - begin)
             wait = max(wait, 0.001)
 
-    def _abandon(self, thread: _Thread, id: int, args: tuple[Any, ...], seconds: float) -> None:
+    def _abandon(self, thread: _Thread, id: int, argument: Any, seconds: float) -> None:
         thread.abandon()
         stack = _stack_of(thread)
         self._executor.replace(thread)
         outbox = thread._outbox
-        error = TaskAbandoned(describe(args), self._timeout, stack)
+        error = TaskAbandoned(describe(args_of(argument)), self._timeout, stack)
         outbox.put_other(Result(id, None, error, seconds, thread.index))
         outbox.announce()
 

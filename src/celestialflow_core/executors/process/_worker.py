@@ -30,9 +30,10 @@ from types import GeneratorType
 from typing import Any
 
 import celestialflow_core.executors.process.failures as failures
+import celestialflow_core.executors.process.stacks as stacks
 import celestialflow_core.executors.process.wire as wire
 from celestialflow_core.executors.process.classes import hold_classes
-from celestialflow_core.executors.process.memory import ENDED, SINCE, STARTED, lines
+from celestialflow_core.executors.process.memory import ENDED, SINCE, STARTED, lines, stack_start
 from celestialflow_core.executors.process.pickling import ATOMS, decode, encode_from_worker
 from celestialflow_core.executors.process.tracebacks import traceback_text
 
@@ -68,13 +69,14 @@ class Lease:
         self.framed = framed
 
 
-def main(connection: int, memory: int, index: int, parent: int) -> None:
+def main(connection: int, memory: int, slot: int, index: int, parent: int) -> None:
     """Serve as worker *index*.
 
     Args:
         connection: The descriptor of our end of the connection.
         memory: The descriptor of the shared memory.
-        index: Which line of it is ours.
+        slot: Our place in it.
+        index: Which worker we are.
         parent: The process id of the parent.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -85,9 +87,10 @@ def main(connection: int, memory: int, index: int, parent: int) -> None:
     first = wire.receive(connection)
     if first is None:
         os._exit(0)
-    shared = mmap(memory, 0)
+    counts, times = lines(mmap(memory, 0), slot)
+    stacks.answer_from_now_on(memory, stack_start(slot))
     os.close(memory)
-    _Worker(connection, shared, index, decode(first[2])).serve()
+    _Worker(connection, counts, times, index, decode(first[2])).serve()
 
 
 class _Unfit(BaseException):
@@ -100,10 +103,17 @@ class _Unfit(BaseException):
 
 
 class _Worker:
-    def __init__(self, connection: int, shared: mmap, index: int, preamble: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        connection: int,
+        counts: memoryview[int],
+        times: memoryview[float],
+        index: int,
+        preamble: dict[str, Any],
+    ) -> None:
         self._connection = connection
         self._identity = os.getpid(), os.fstat(connection).st_ino
-        self._counts, self._times = lines(shared, index)
+        self._counts, self._times = counts, times
         self._index = index
         self._preamble = preamble
         # Leases, definitions of classes, and at the end None.
@@ -266,6 +276,8 @@ class _Worker:
 
     # ------------------------------------------------------------------ the listener
     def _listen(self) -> None:
+        # The stack that is asked for is the main thread's.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {stacks.ASK_FOR_STACK})
         poller = select.poll()
         poller.register(self._connection, select.POLLIN)
         while True:

@@ -29,12 +29,15 @@ class Handle:
         alone: Whether the call that it has was sent alone, because one like it may have ended a worker.
         leaving: Since when it is to end by itself, or None.
         dropped: Whether it was killed because the run is over; nothing that it has matters any more.
-        condemned: The count of the call for whose time limit it was killed, or None.
+        condemned: The count of the call for whose time limit it is killed, or None.
+        kill_at: When that happens at the latest, until it has happened.
         check_at: When its time limit has to be looked at.
+        stack: Where that call was stuck, if it could be had.
     """
 
-    def __init__(self, index: int, spawned: Spawned, outgoing: Outgoing) -> None:
+    def __init__(self, index: int, slot: int, spawned: Spawned, outgoing: Outgoing) -> None:
         self.index = index
+        self.slot = slot
         self.pid = spawned.process.pid
         self.connection = spawned.connection
         self.stderr = spawned.stderr
@@ -49,7 +52,9 @@ class Handle:
         self.leaving: float | None = None
         self.dropped = False
         self.condemned: int | None = None
+        self.kill_at: float | None = None
         self.check_at = 0.0
+        self.stack: str | None = None
         self.exitcode: int | None = None
         self.peak_bytes: int | None = None
         self._process = spawned.process
@@ -75,13 +80,17 @@ class Handle:
 
     def kill(self) -> None:
         """End it at once, if it has not ended."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it has not ended."""
         if self._reaped:
             return  # the number may be another process's by now
         try:
             if self.pidfd is not None:
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self.pidfd, number)
             else:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, number)
         except ProcessLookupError:
             pass  # it has ended, and somebody else has asked for its exit status
 

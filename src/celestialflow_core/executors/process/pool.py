@@ -22,11 +22,12 @@ import celestialflow_core.executors.process.leasing as leasing
 import celestialflow_core.executors.process.scheduling as scheduling
 import celestialflow_core.executors.process.wire as wire
 from celestialflow_core._call import Calls, Result, Successes
-from celestialflow_core.errors import TaskTimeout, WorkerCrashed, WorkerSetupError
+from celestialflow_core.errors import WorkerCrashed, WorkerSetupError
 from celestialflow_core.executors.interface import Deliver, describe
 from celestialflow_core.executors.lease import LeaseSizer
 from celestialflow_core.executors.process._worker import CONNECTION_LOST
 from celestialflow_core.executors.process.calls import CallQueue
+from celestialflow_core.executors.process.deadlines import Deadlines
 from celestialflow_core.executors.process.handle import Handle
 from celestialflow_core.executors.process.memory import SharedMemory
 from celestialflow_core.executors.process.pickling import Outgoing
@@ -60,11 +61,11 @@ class Pool:
     ) -> None:
         self.deliver = deliver
         self._recipe = recipe
-        self._timeout = timeout
         self._set_slots = set_slots
         self._staffing = Staffing(limit)
         self.warnings = self._staffing.warnings
         self._memory = SharedMemory(limit)
+        self._deadlines = None if timeout is None else Deadlines(timeout, self._memory)
         self._wake = descriptors.eventfd()
         self._inbox: deque[Calls] = deque()
         self._asleep = False
@@ -169,13 +170,13 @@ class Pool:
                 self._bury(handle)
             if self._over:
                 return
-        if self._timeout is not None:
-            self._enforce(self._timeout)
+        if self._deadlines is not None:
+            self._deadlines.enforce(self._handles)
 
     def _next_deadline(self) -> float | None:
         moments: list[float] = []
-        if self._timeout is not None:
-            moments += [handle.check_at for handle in self._handles if handle.calls.ids and handle.condemned is None]
+        if self._deadlines is not None:
+            moments += self._deadlines.moments(self._handles)
         if self._stopping and self._stop_at is not None:
             # One that was killed is not waited for by the clock: its end is an event.
             for handle in self._handles:
@@ -218,8 +219,8 @@ class Pool:
         for position, error in reversed(packing.refused):
             refused.append(Result(ids[position], None, error, reruns=self._reruns.pop(ids[position], 0)))
             del ids[position], args[position]
-        if self._timeout is not None and not handle.calls.ids:
-            handle.check_at = time.monotonic() + self._timeout
+        if self._deadlines is not None and not handle.calls.ids:
+            self._deadlines.begin(handle)
         handle.calls.append(ids, args)
         self._send(handle, packing.buffers)
         if refused:
@@ -246,14 +247,14 @@ class Pool:
             index = next(index for index in range(present + 1) if index not in taken)
             self._memory.reset(index)
             try:
-                spawned = spawn(self._recipe, index, self._memory.fd)
+                spawned = spawn(self._recipe, index, index, self._memory.fd)
             except OSError as error:
                 self._staffing.refused(error, present)
                 self._publish_slots()
                 return
             func, setup = self._recipe.func, self._recipe.setup
             known = func.classes | (setup.classes if setup else frozenset())
-            handle = Handle(index, spawned, Outgoing(known, func.by_value))
+            handle = Handle(index, index, spawned, Outgoing(known, func.by_value))
             self._handles.append(handle)
             for fd, role in ((handle.connection, _CONNECTION), (handle.stderr, _STDERR), (handle.pidfd, _PIDFD)):
                 if fd is not None:
@@ -268,7 +269,7 @@ class Pool:
             return
         victim, count = found
         now = time.monotonic()
-        started, ended, since = self._memory.read(victim.index)
+        started, ended, since = self._memory.read(victim.slot)
         in_slow_call = started > ended and now - since >= _WORTH_MOVING
         if in_slow_call or self._per_call * (len(victim.calls) - 1) >= _WORTH_MOVING:
             victim.asked += 1
@@ -327,21 +328,6 @@ class Pool:
         self._set_slots(2 * self._size * self._staffing.limit)
 
     # ------------------------------------------------------------------ time limits and deaths
-    def _enforce(self, timeout: float) -> None:
-        """Kill every worker whose call has run too long."""
-        now = time.monotonic()
-        for handle in self._handles:
-            if not handle.calls.ids or handle.check_at > now or handle.condemned is not None:
-                continue
-            started, ended, since = self._memory.read(handle.index)
-            if started == ended:
-                handle.check_at = now + timeout  # what starts from now on cannot be late before
-            elif since + timeout > now:
-                handle.check_at = since + timeout
-            else:
-                handle.condemned = started
-                handle.kill()
-
     def _bury(self, handle: Handle) -> None:
         """Take leave of a worker that is dead, or has closed its connection and soon will be."""
         handle.kill()
@@ -351,7 +337,7 @@ class Pool:
         self._remove(handle)
         if handle.dropped:
             return
-        started, ended, _ = self._memory.read(handle.index)
+        started, ended, _ = self._memory.read(handle.slot)
         innocent = handle.condemned is not None
         verdict = judge(started, ended, handle.done, innocent=innocent, was_alone=handle.alone)
         waiting = bool(handle.calls.ids)
@@ -367,8 +353,9 @@ class Pool:
         blamed: Result | None = None
         for position, (id, each) in enumerate(zip(ids, args, strict=True)):
             if position == verdict.charged or (overran and position == verdict.running):
-                error = self._timed_out(each) if overran else self._crashed(handle, each)
-                _, _, since = self._memory.read(handle.index)
+                late = self._deadlines if overran else None
+                error = late.error(handle, each) if late else self._crashed(handle, each)
+                _, _, since = self._memory.read(handle.slot)
                 took = time.monotonic() - since
                 blamed = Result(id, None, error, took, handle.index, reruns=self._reruns.pop(id, 0))
                 continue
@@ -382,9 +369,6 @@ class Pool:
             self._backlog.prepend(again.ids, again.args)
         if blamed is not None:
             self.deliver([blamed])
-
-    def _timed_out(self, args: tuple[Any, ...]) -> TaskTimeout:
-        return TaskTimeout(describe(args), self._timeout or 0.0)
 
     def _crashed(self, handle: Handle, args: tuple[Any, ...]) -> WorkerCrashed:
         note = ""

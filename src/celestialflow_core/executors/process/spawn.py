@@ -64,7 +64,7 @@ class Spawned:
     """The most memory that this process had held, which the child's figure starts from."""
 
 
-def spawn(recipe: Recipe, index: int, memory: int) -> Spawned:
+def spawn(recipe: Recipe, index: int, slot: int, memory: int) -> Spawned:
     """Start a worker.
 
     The child is killed by the kernel when the calling thread ends, so this is called in one that lives long enough.
@@ -72,6 +72,7 @@ def spawn(recipe: Recipe, index: int, memory: int) -> Spawned:
     Args:
         recipe: What it is made from.
         index: The worker's index.
+        slot: Its place in the shared memory.
         memory: The descriptor of the shared memory.
 
     Raises:
@@ -90,7 +91,7 @@ def spawn(recipe: Recipe, index: int, memory: int) -> Spawned:
         given.append(null)
         code = (
             f"import sys; sys.path[:] = {recipe.path!a}; "
-            f"from {__package__}._worker import main; main({far}, {memory}, {index}, {os.getpid()})"
+            f"from {__package__}._worker import main; main({far}, {memory}, {slot}, {index}, {os.getpid()})"
         )
         process = subprocess.Popen(
             [sys.executable, *_interpreter_flags(), "-c", code],

@@ -6,6 +6,7 @@ import codecs
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 
 from celestialflow_core.executors.process.calls import CallQueue
@@ -25,7 +26,11 @@ class Handle:
         calls: What was sent to it and has not come back, in the order in which it runs them.
         done: How many results have come back.
         asked: How many requests to hand calls back it has not answered.
+        limit: How many calls it may run in its life.
         ready: Whether it has said that it is set up.
+        born: When it was started.
+        predecessor: The worker whose place it takes once that one leaves, or None.
+        worn: Whether it is to get no more calls.
         alone: Whether the call that it has was sent alone, because one like it may have ended a worker.
         leaving: Since when it is to end by itself, or None.
         dropped: Whether it was killed because the run is over; nothing that it has matters any more.
@@ -35,7 +40,7 @@ class Handle:
         stack: Where that call was stuck, if it could be had.
     """
 
-    def __init__(self, index: int, slot: int, spawned: Spawned, outgoing: Outgoing) -> None:
+    def __init__(self, index: int, slot: int, spawned: Spawned, outgoing: Outgoing, limit: int) -> None:
         self.index = index
         self.slot = slot
         self.pid = spawned.process.pid
@@ -47,7 +52,11 @@ class Handle:
         self.calls = CallQueue()
         self.done = 0
         self.asked = 0
+        self.limit = limit
         self.ready = False
+        self.born = time.monotonic()
+        self.predecessor: Handle | None = None
+        self.worn = False
         self.alone = False
         self.leaving: float | None = None
         self.dropped = False
@@ -67,7 +76,18 @@ class Handle:
     @property
     def free(self) -> bool:
         """Whether calls may be sent to it."""
+        before = self.predecessor
+        return self.settled and not self.worn and self.room > 0 and (before is None or before.leaving is not None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it runs calls, and may be asked to give some back."""
         return self.ready and not self.asked and not self.alone and self.leaving is None and self.condemned is None
+
+    @property
+    def room(self) -> int:
+        """How many more calls may be sent to it."""
+        return self.limit - self.done - len(self.calls)
 
     def messages(self) -> Iterator[Message]:
         """What has come from it."""

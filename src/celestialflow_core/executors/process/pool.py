@@ -31,6 +31,7 @@ from celestialflow_core.executors.process.deadlines import Deadlines
 from celestialflow_core.executors.process.handle import Handle
 from celestialflow_core.executors.process.memory import SharedMemory
 from celestialflow_core.executors.process.pickling import Outgoing
+from celestialflow_core.executors.process.recycling import TO_LEAVE, Recycling
 from celestialflow_core.executors.process.spawn import Recipe, spawn
 from celestialflow_core.executors.process.staffing import Staffing
 from celestialflow_core.executors.process.tracebacks import traceback_text
@@ -52,19 +53,28 @@ class Pool:
         recipe: What workers are made from.
         limit: The most workers.
         timeout: The longest that a call may run, in seconds, or None.
+        recycling: When workers are replaced.
         deliver: Takes results; called in the pool's thread.
         set_slots: Takes the number of calls that keep all workers busy, whenever it changes.
     """
 
     def __init__(
-        self, recipe: Recipe, limit: int, timeout: float | None, deliver: Deliver, set_slots: Callable[[int], None]
+        self,
+        recipe: Recipe,
+        limit: int,
+        timeout: float | None,
+        recycling: Recycling,
+        deliver: Deliver,
+        set_slots: Callable[[int], None],
     ) -> None:
         self.deliver = deliver
         self._recipe = recipe
         self._set_slots = set_slots
         self._staffing = Staffing(limit)
         self.warnings = self._staffing.warnings
-        self._memory = SharedMemory(limit)
+        self._recycling = recycling
+        self._places = 2 * limit if recycling.active else limit  # one that leaves and its heir are there together
+        self._memory = SharedMemory(self._places)
         self._deadlines = None if timeout is None else Deadlines(timeout, self._memory)
         self._wake = descriptors.eventfd()
         self._inbox: deque[Calls] = deque()
@@ -186,12 +196,16 @@ class Pool:
                     moments.append(max(self._stop_at, handle.leaving) + _TEAR_DOWN)
                 else:
                     moments.append(self._stop_at)
-        elif self._look_again is not None:
-            moments.append(self._look_again)
+        else:
+            moments += [handle.leaving + TO_LEAVE for handle in self._handles if handle.leaving and not handle.dropped]
+            if self._look_again is not None:
+                moments.append(self._look_again)
         return min(moments, default=None)
 
     # ------------------------------------------------------------------ handing out
     def _hand_out(self) -> None:
+        if self._recycling.active:
+            self._recycle()
         while self._suspects:
             idle = next((handle for handle in self._handles if handle.free and not handle.calls.ids), None)
             if idle is None:
@@ -238,29 +252,59 @@ class Pool:
     def _hire(self) -> None:
         """Start workers while calls wait for one."""
         calls = len(self._backlog) + len(self._suspects) + sum(len(handle.calls) for handle in self._handles)
-        while len(self._handles) < min(calls, self._staffing.limit):
-            present = len(self._handles)
+        taken = {handle.index for handle in self._handles if handle.leaving is None}
+        while len(taken) < min(calls, self._staffing.limit) and len(self._handles) < self._places:
+            present = len(taken)
             if not self._staffing.may_start(present):
                 self._publish_slots()
                 return
-            taken = {handle.index for handle in self._handles}
             index = next(index for index in range(present + 1) if index not in taken)
-            self._memory.reset(index)
             try:
-                spawned = spawn(self._recipe, index, index, self._memory.fd)
+                self._start(index)
             except OSError as error:
                 self._staffing.refused(error, present)
                 self._publish_slots()
                 return
-            func, setup = self._recipe.func, self._recipe.setup
-            known = func.classes | (setup.classes if setup else frozenset())
-            handle = Handle(index, index, spawned, Outgoing(known, func.by_value))
-            self._handles.append(handle)
-            for fd, role in ((handle.connection, _CONNECTION), (handle.stderr, _STDERR), (handle.pidfd, _PIDFD)):
-                if fd is not None:
-                    self._poll.register(fd, select.POLLIN)
-                    self._roles[fd] = handle, role
-            self._send(handle, self._recipe.preamble())
+            taken.add(index)
+
+    def _start(self, index: int) -> Handle:
+        """Start one worker, or raise OSError."""
+        taken = {handle.slot for handle in self._handles}
+        slot = next(slot for slot in range(self._places) if slot not in taken)
+        self._memory.reset(slot)
+        spawned = spawn(self._recipe, index, slot, self._memory.fd)
+        func, setup = self._recipe.func, self._recipe.setup
+        known = func.classes | (setup.classes if setup else frozenset())
+        handle = Handle(index, slot, spawned, Outgoing(known, func.by_value), self._recycling.calls)
+        self._handles.append(handle)
+        for fd, role in ((handle.connection, _CONNECTION), (handle.stderr, _STDERR), (handle.pidfd, _PIDFD)):
+            if fd is not None:
+                self._poll.register(fd, select.POLLIN)
+                self._roles[fd] = handle, role
+        self._send(handle, self._recipe.preamble(index))
+        return handle
+
+    def _recycle(self) -> None:
+        """Let workers go that have done enough, and start others for those that soon will have."""
+        now = time.monotonic()
+        for handle in self._recycling.done_for(self._handles):
+            self._let_go(handle, now)
+        for handle in self._handles:
+            if handle.leaving is not None and now >= handle.leaving + TO_LEAVE:
+                handle.dropped = True
+                handle.kill()
+        for handle in list(self._recycling.without_heir(self._handles, self._per_call)):
+            if len(self._handles) == self._places or not self._staffing.may_start_heir():
+                return
+            try:
+                heir = self._start(handle.index)
+            except OSError:
+                return  # then the place is empty for a moment
+            heir.predecessor = handle
+
+    def _let_go(self, handle: Handle, now: float) -> None:
+        handle.leaving = now
+        self._send(handle, wire.message(wire.EXIT))
 
     def _rebalance(self) -> None:
         """Have the busiest worker give calls back for one that has none."""
@@ -284,6 +328,7 @@ class Pool:
                 self._take_results(handle, kind, count, body)
             elif kind == wire.READY:
                 handle.ready = True
+                self._recycling.came_up(time.monotonic() - handle.born)
             elif kind == wire.HANDED_BACK:
                 handle.asked -= 1
                 ids, args = handle.calls.take_last(count)
@@ -293,6 +338,12 @@ class Pool:
                 reason, details = pickle.loads(body)
                 raise WorkerSetupError(reason, details)
 
+    def _take_back(self, handle: Handle) -> None:
+        """Have the worker give back every call that it has not started."""
+        if handle.calls.ids:
+            handle.asked += 1
+            self._send(handle, wire.message(wire.HAND_BACK, _ALL))
+
     def _take_results(self, handle: Handle, kind: int, count: int, body: bytearray) -> None:
         if not handle.done:
             self._staffing.proved()
@@ -300,6 +351,9 @@ class Pool:
         handle.done += count
         handle.alone = False
         seconds, values, framed = leasing.results_of(kind, count, body)
+        if self._recycling.active and not handle.worn and self._recycling.holds_too_much(handle):
+            handle.worn = True
+            self._take_back(handle)
         total = sum(seconds)
         self._per_call = total / count
         self._sizer.observe(count, total)
@@ -387,6 +441,9 @@ class Pool:
                 self._poll.unregister(fd)
         handle.close()
         self._handles.remove(handle)
+        for other in self._handles:
+            if other.predecessor is handle:
+                other.predecessor = None
 
     # ------------------------------------------------------------------ the end
     def _wind_down(self, deadline: float) -> None:
@@ -395,9 +452,7 @@ class Pool:
         if not self._stopping:
             self._stopping = True
             for handle in self._handles:
-                if handle.calls.ids:
-                    handle.asked += 1
-                    self._send(handle, wire.message(wire.HAND_BACK, _ALL))
+                self._take_back(handle)
         self._backlog.clear()
         self._suspects.clear()
         for handle in self._handles:
@@ -408,8 +463,7 @@ class Pool:
             elif not handle.ready and self._recipe.setup is None:
                 late = True  # it has nothing to end
             elif handle.ready and not handle.calls.ids and handle.condemned is None:
-                handle.leaving = now
-                self._send(handle, wire.message(wire.EXIT))
+                self._let_go(handle, now)
                 late = False
             else:
                 late = now >= deadline

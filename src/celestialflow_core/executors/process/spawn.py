@@ -31,20 +31,23 @@ class Recipe:
     setup: Shipped | None
     threads: int
     """How many threads a numerical library may use in one worker."""
+    envs: list[dict[str, str]]
+    """The variables that the user gives to each worker, by its index."""
     argv: list[str] = attrs.field(factory=lambda: list(sys.argv))
     path: list[str] = attrs.field(factory=lambda: _search_path())
     cwd: str = attrs.field(factory=lambda: _working_folder())
 
-    def env(self) -> dict[str, str]:
-        """The variables that workers have beside the parent's."""
-        return {name: str(self.threads) for name in _THREAD_COUNTS if name not in os.environ}
+    def env(self, index: int) -> dict[str, str]:
+        """The variables that worker *index* has beside the parent's, or in their place."""
+        counts = {name: str(self.threads) for name in _THREAD_COUNTS if name not in os.environ}
+        return {**counts, **self.envs[index]}
 
-    def preamble(self) -> list[wire.Buffer]:
-        """The message that makes a fresh interpreter a worker of this run."""
+    def preamble(self, index: int) -> list[wire.Buffer]:
+        """The message that makes a fresh interpreter worker *index* of this run."""
         parts = {
             "argv": self.argv,
             "cwd": self.cwd,
-            "env": self.env(),
+            "env": self.env(index),
             "func": self.func.data,
             "setup": self.setup and self.setup.data,
         }
@@ -99,7 +102,7 @@ def spawn(recipe: Recipe, index: int, slot: int, memory: int) -> Spawned:
             stdout=None if descriptors.standard_stream_is_open(1) else null,
             stderr=stderr_far,
             pass_fds=(far, memory),
-            env={**os.environ, **recipe.env()},
+            env={**os.environ, **recipe.env(index)},
         )
     except BaseException:
         for fd in opened:

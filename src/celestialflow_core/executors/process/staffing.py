@@ -45,6 +45,12 @@ class Staffing:
         self._shrink(present, f"only {left} more file descriptors may be opened (ulimit -n)")
         return False
 
+    @staticmethod
+    def may_start_heir() -> bool:
+        """Whether the descriptors reach for one that is to replace another; if not, that one has to leave first."""
+        left = descriptors.descriptors_left()
+        return left is None or left >= _SPARE_DESCRIPTORS
+
     def refused(self, error: OSError, present: int) -> None:
         """The system refused to start a worker.
 

@@ -14,7 +14,8 @@
 
 `pool` decides who gets which calls and notices who is dead; `deadlines` and `stacks` deal with who is late; `verdict`
 says who is to blame; `leasing` and `wire` turn batches into messages and back; `pickling` keeps the identity of
-classes; `spawn` and `handle` are one process; `_worker` is the other side. What is promised is in the documentation of
+classes; `output` and `marks` bring what workers write to the user; `recycling` replaces workers; `spawn` and `handle`
+are one process; `_worker` is the other side. What is promised is in the documentation of
 `ProcessExecutor`.
 """
 

@@ -30,9 +30,11 @@ from types import GeneratorType
 from typing import Any
 
 import celestialflow_core.executors.process.failures as failures
+import celestialflow_core.executors.process.marks as marks
 import celestialflow_core.executors.process.stacks as stacks
 import celestialflow_core.executors.process.wire as wire
 from celestialflow_core.executors.process.classes import hold_classes
+from celestialflow_core.executors.process.marks import Marker
 from celestialflow_core.executors.process.memory import ENDED, SINCE, STARTED, lines, stack_start
 from celestialflow_core.executors.process.pickling import ATOMS, decode, encode_from_worker
 from celestialflow_core.executors.process.tracebacks import traceback_text
@@ -45,7 +47,8 @@ CONNECTION_LOST = 83
 _PATIENCE = 0.005  # seconds that a finished result may wait while later calls run
 _GATHERING = 0.001  # seconds of work below which results wait for those of the next lease
 
-_forked: list[int] = []  # holds something in a process that a task has forked
+_noticed: list[Marker | None] = []
+"""What has to be seen to when a call has ended: marks in streams that it wrote to, None in a process that it forked."""
 
 
 class Packed:
@@ -83,14 +86,16 @@ def main(connection: int, memory: int, slot: int, index: int, parent: int) -> No
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _die_with(parent)
     hold_classes()
-    os.register_at_fork(before=_flush_streams, after_in_child=lambda: _forked.append(1))
+    os.register_at_fork(before=_flush_streams, after_in_child=lambda: _noticed.append(None))
     first = wire.receive(connection)
     if first is None:
         os._exit(0)
     counts, times = lines(mmap(memory, 0), slot)
     stacks.answer_from_now_on(memory, stack_start(slot))
     os.close(memory)
-    _Worker(connection, counts, times, index, decode(first[2])).serve()
+    preamble = decode(first[2])
+    marks.install(preamble["token"], counts, _noticed)
+    _Worker(connection, counts, times, index, preamble).serve()
 
 
 class _Unfit(BaseException):
@@ -181,6 +186,7 @@ class _Worker:
                     worker.state = next(self._rest)
             except BaseException as error:
                 self._give_up(f"worker_setup raised {failures.reason_of(error)}.", error)
+        _attend()
         self._send(wire.READY)
 
     def _give_up(self, reason: str, error: BaseException) -> None:
@@ -225,11 +231,11 @@ class _Worker:
                     if type(value) not in ATOMS:
                         value = Packed(_packed(value), False)
                 except BaseException as error:
-                    if _forked:
-                        _leave()
+                    if _noticed:
+                        _attend()
                     value = Packed(failures.pack(*_sorted_out(error)), True)
-                if _forked:
-                    _leave()
+                if _noticed:
+                    _attend()
                 args = None
                 add_value(value)
                 value = None
@@ -375,10 +381,15 @@ def _results(values: list[Any]) -> tuple[int, list[bytes]]:
     return wire.FRAMED_RESULTS, [wire.table_of(table), *frames]
 
 
-def _leave() -> None:
-    """End a copy of the worker that a task has forked and that came back from the task."""
+def _attend() -> None:
+    """Mark the end of what the call wrote; or end the process, if it is a copy that came back from the call."""
     _flush_streams()
-    os._exit(0)
+    if None in _noticed:
+        os._exit(0)
+    while _noticed:
+        marker = _noticed.pop()
+        if marker is not None:
+            marker.end()
 
 
 def _flush_streams() -> None:

@@ -14,6 +14,7 @@ from celestialflow_core.errors import NotPicklable, WorkerSetupError
 from celestialflow_core.executors.interface import Deliver, Work
 from celestialflow_core.executors.process.cgroup import usable_cpus
 from celestialflow_core.executors.process.environments import Env, checked, environments
+from celestialflow_core.executors.process.output import Emit
 from celestialflow_core.executors.process.pickling import Shipped, ship
 from celestialflow_core.executors.process.pool import Pool
 from celestialflow_core.executors.process.recycling import Recycling
@@ -36,7 +37,15 @@ class ProcessExecutor:
         max_worker_memory: A worker that holds more than so many bytes (its resident set) after a lease is replaced.
         env: Environment variables of the workers, set before anything is imported: a dict, or a function that gives
             one for a worker's index. It is called once for each index, by ``start``.
+
+    Attributes:
+        on_output: Takes what workers write (their standard output and error, whoever writes to it): the worker's
+            index, "stdout" or "stderr", and whole lines as bytes. Set before ``start``; called in a thread of the
+            executor, so it should only pass them on. None writes them to the program's own streams, each line marked
+            with the worker. What a call wrote is also in its `Result` if it failed.
     """
+
+    on_output: Emit | None = None
 
     capabilities = frozenset({"timeout", "setup"})
 
@@ -76,6 +85,7 @@ class ProcessExecutor:
             if work is not self._work:
                 raise RuntimeError("The executor is running other work. Stop it first, or use a second one.")
             self._pool.deliver = deliver
+            self._pool.on_output = self.on_output
             return
         if not sys.executable:
             raise WorkerSetupError("Worker processes need the path of the Python interpreter; sys.executable is empty.")
@@ -87,7 +97,7 @@ class ProcessExecutor:
         )
         recycling = Recycling(self._max_tasks, self._max_memory)
         try:
-            pool = Pool(recipe, self.worker_limit, work.timeout, recycling, deliver, self._set_slots)
+            pool = Pool(recipe, self.worker_limit, work.timeout, recycling, deliver, self.on_output, self._set_slots)
         except OSError as error:
             raise WorkerSetupError(f"The process executor cannot start: {error}.") from error
         # A daemon, so that a program which ends without stop() is not held up; its workers end with it.

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 
 from celestialflow_core.executors.process.calls import CallQueue
+from celestialflow_core.executors.process.output import Output
 from celestialflow_core.executors.process.pickling import Outgoing
 from celestialflow_core.executors.process.spawn import Spawned
 from celestialflow_core.executors.process.wire import Message, Receiver, Sender
 
 __all__ = ["Handle"]
-
-_STDERR_BYTES = 64 * 1024
 
 
 class Handle:
@@ -40,14 +37,16 @@ class Handle:
         stack: Where that call was stuck, if it could be had.
     """
 
-    def __init__(self, index: int, slot: int, spawned: Spawned, outgoing: Outgoing, limit: int) -> None:
+    def __init__(self, index: int, slot: int, spawned: Spawned, outgoing: Outgoing, output: Output, limit: int) -> None:
         self.index = index
         self.slot = slot
         self.pid = spawned.process.pid
         self.connection = spawned.connection
+        self.stdout = spawned.stdout
         self.stderr = spawned.stderr
         self.pidfd = spawned.pidfd
         self.outgoing = outgoing
+        self.output = output
         self.sender = Sender(spawned.connection)
         self.calls = CallQueue()
         self.done = 0
@@ -70,8 +69,6 @@ class Handle:
         self._reaped = False
         self._parent_peak = spawned.parent_peak
         self._receiver = Receiver(spawned.connection)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._tail = bytearray()
 
     @property
     def free(self) -> bool:
@@ -129,33 +126,8 @@ class Handle:
         if usage.ru_maxrss > self._parent_peak:
             self.peak_bytes = usage.ru_maxrss * 1024
 
-    def forward_stderr(self) -> bool:
-        """Pass on what the worker has written to stderr; False when nobody writes to it any more."""
-        for _ in range(16):  # a task that never stops writing must not keep us here; a pipe holds one such piece
-            try:
-                data = os.read(self.stderr, 65_536)
-            except BlockingIOError:
-                return True
-            self._tail += data
-            del self._tail[:-_STDERR_BYTES]
-            text = self._decoder.decode(data, final=not data)
-            if text and sys.stderr is not None:
-                try:
-                    sys.stderr.write(text)
-                    sys.stderr.flush()
-                except (OSError, ValueError):
-                    pass  # closed, or nobody reads it
-            if not data:
-                return False
-        return True
-
-    @property
-    def stderr_text(self) -> str:
-        """The last of what it wrote to stderr."""
-        return self._tail.decode("utf-8", "replace")
-
     def close(self) -> None:
         """Close our ends."""
-        for fd in (self.connection, self.stderr, self.pidfd):
+        for fd in (self.connection, self.stdout, self.stderr, self.pidfd):
             if fd is not None:
                 os.close(fd)

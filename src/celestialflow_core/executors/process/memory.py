@@ -75,6 +75,10 @@ class SharedMemory:
         started = counts[STARTED]
         return started, counts[ENDED], times[SINCE]
 
+    def started(self, slot: int) -> int:
+        """How many calls the worker in *slot* has started."""
+        return self._lines[slot][0][STARTED]
+
     def close(self) -> None:
         """Give the memory back."""
         for counts, times in self._lines:

@@ -1,6 +1,6 @@
 """The pool's thread: it owns all workers, from the first to the last moment.
 
-It sleeps in one ``poll`` over the wake-up descriptor and, for each worker, its connection, its stderr and its pidfd;
+It sleeps in one ``poll`` over the wake-up descriptor and, for each worker, its connection, its output and its pidfd;
 nothing is polled for. One turn: take what was submitted, hand out leases, start workers if calls wait, sleep, read.
 Everything but `submit`, `stop` and the attributes that they touch belongs to this thread alone.
 """
@@ -14,6 +14,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import celestialflow_core.executors.process.cgroup as cgroup
@@ -30,6 +31,7 @@ from celestialflow_core.executors.process.calls import CallQueue
 from celestialflow_core.executors.process.deadlines import Deadlines
 from celestialflow_core.executors.process.handle import Handle
 from celestialflow_core.executors.process.memory import SharedMemory
+from celestialflow_core.executors.process.output import Emit, Output, to_own_streams
 from celestialflow_core.executors.process.pickling import Outgoing
 from celestialflow_core.executors.process.recycling import TO_LEAVE, Recycling
 from celestialflow_core.executors.process.spawn import Recipe, spawn
@@ -43,7 +45,7 @@ _TEAR_DOWN = 1.0  # seconds that a worker has to end by itself, beyond the grace
 _WORTH_MOVING = 0.002  # seconds of work below which calls are not taken from one worker for another
 _ALL = 2**32 - 1
 
-_CONNECTION, _STDERR, _PIDFD = range(3)
+_CONNECTION, _OUTPUT, _PIDFD = range(3)
 
 
 class Pool:
@@ -55,6 +57,7 @@ class Pool:
         timeout: The longest that a call may run, in seconds, or None.
         recycling: When workers are replaced.
         deliver: Takes results; called in the pool's thread.
+        on_output: Takes what workers write, see `ProcessExecutor`; None writes it to our own streams.
         set_slots: Takes the number of calls that keep all workers busy, whenever it changes.
     """
 
@@ -65,9 +68,11 @@ class Pool:
         timeout: float | None,
         recycling: Recycling,
         deliver: Deliver,
+        on_output: Emit | None,
         set_slots: Callable[[int], None],
     ) -> None:
         self.deliver = deliver
+        self.on_output = on_output
         self._recipe = recipe
         self._set_slots = set_slots
         self._staffing = Staffing(limit)
@@ -172,8 +177,8 @@ class Pool:
                     self._read(handle)
                     if handle.ended:
                         self._bury(handle)
-            elif role == _STDERR:
-                if not handle.forward_stderr():
+            elif role == _OUTPUT:
+                if not handle.output.read(fd):
                     self._poll.unregister(fd)
                     del self._roles[fd]
             else:
@@ -275,13 +280,17 @@ class Pool:
         spawned = spawn(self._recipe, index, slot, self._memory.fd)
         func, setup = self._recipe.func, self._recipe.setup
         known = func.classes | (setup.classes if setup else frozenset())
-        handle = Handle(index, slot, spawned, Outgoing(known, func.by_value), self._recycling.calls)
+        started = partial(self._memory.started, slot)
+        output = Output(index, spawned.stdout, spawned.stderr, started, self._emit)
+        handle = Handle(index, slot, spawned, Outgoing(known, func.by_value), output, self._recycling.calls)
         self._handles.append(handle)
-        for fd, role in ((handle.connection, _CONNECTION), (handle.stderr, _STDERR), (handle.pidfd, _PIDFD)):
-            if fd is not None:
-                self._poll.register(fd, select.POLLIN)
-                self._roles[fd] = handle, role
-        self._send(handle, self._recipe.preamble(index))
+        roles = [(handle.connection, _CONNECTION), (handle.stdout, _OUTPUT), (handle.stderr, _OUTPUT)]
+        if handle.pidfd is not None:
+            roles.append((handle.pidfd, _PIDFD))
+        for fd, role in roles:
+            self._poll.register(fd, select.POLLIN)
+            self._roles[fd] = handle, role
+        self._send(handle, self._recipe.preamble(index, output.token))
         return handle
 
     def _recycle(self) -> None:
@@ -351,6 +360,8 @@ class Pool:
         handle.done += count
         handle.alone = False
         seconds, values, framed = leasing.results_of(kind, count, body)
+        if framed:
+            handle.output.drain()  # what a failed call wrote is in the pipe, it was written before
         if self._recycling.active and not handle.worn and self._recycling.holds_too_much(handle):
             handle.worn = True
             self._take_back(handle)
@@ -365,18 +376,30 @@ class Pool:
         elif values is not None:
             self.deliver(Successes(ids, values, seconds, [handle.index] * count))
         else:
-            zero = [0] * count
-            self.deliver(leasing.unframed(ids, args, seconds, handle.index, framed, zero))
+            self.deliver(self._unframed(handle, ids, args, seconds, framed, [0] * count))
+        handle.output.forget(handle.done)
 
     def _deliver_reruns(
         self, handle: Handle, ids: list[int], args: Any, seconds: list[float], values: list[Any] | None, framed: Any
     ) -> None:
         reruns = [self._reruns.pop(id, 0) for id in ids]
         if values is None:
-            self.deliver(leasing.unframed(ids, args, seconds, handle.index, framed, reruns))
+            self.deliver(self._unframed(handle, ids, args, seconds, framed, reruns))
         else:
             rows = zip(ids, values, seconds, reruns, strict=True)
             self.deliver([Result(id, value, None, took, handle.index, reruns=n) for id, value, took, n in rows])
+
+    @staticmethod
+    def _unframed(
+        handle: Handle, ids: list[int], args: Any, seconds: list[float], framed: Any, reruns: list[int]
+    ) -> list[Result]:
+        first = handle.done - len(ids) + 1
+        return leasing.unframed(
+            ids, args, seconds, handle.index, framed, reruns, lambda position: handle.output.of(first + position)
+        )
+
+    def _emit(self, index: int, stream: str, lines: bytes) -> None:
+        (self.on_output or to_own_streams)(index, stream, lines)
 
     def _publish_slots(self) -> None:
         self._set_slots(2 * self._size * self._staffing.limit)
@@ -387,7 +410,7 @@ class Pool:
         handle.kill()
         handle.reap()
         self._read(handle)  # what is in the pipe counts
-        handle.forward_stderr()
+        handle.output.finish()
         self._remove(handle)
         if handle.dropped:
             return
@@ -411,7 +434,9 @@ class Pool:
                 error = late.error(handle, each) if late else self._crashed(handle, each)
                 _, _, since = self._memory.read(handle.slot)
                 took = time.monotonic() - since
-                blamed = Result(id, None, error, took, handle.index, reruns=self._reruns.pop(id, 0))
+                output = handle.output.of(handle.done + position + 1)
+                reruns = self._reruns.pop(id, 0)
+                blamed = Result(id, None, error, took, handle.index, output=output, reruns=reruns)
                 continue
             if position < verdict.ended or position == verdict.running:
                 self._reruns[id] = self._reruns.get(id, 0) + 1
@@ -436,7 +461,7 @@ class Pool:
         return WorkerCrashed(describe(args), handle.index, handle.pid, handle.exitcode, handle.peak_bytes, note)
 
     def _remove(self, handle: Handle) -> None:
-        for fd in (handle.connection, handle.stderr, handle.pidfd):
+        for fd in (handle.connection, handle.stdout, handle.stderr, handle.pidfd):
             if fd is not None and self._roles.pop(fd, None) is not None:
                 self._poll.unregister(fd)
         handle.close()
@@ -483,6 +508,6 @@ class Pool:
         for handle in self._handles[:]:
             handle.kill()
             handle.reap()
-            handle.forward_stderr()
+            handle.output.finish()
             self._remove(handle)
         self._memory.close()

@@ -42,14 +42,20 @@ class Recipe:
         counts = {name: str(self.threads) for name in _THREAD_COUNTS if name not in os.environ}
         return {**counts, **self.envs[index]}
 
-    def preamble(self, index: int) -> list[wire.Buffer]:
-        """The message that makes a fresh interpreter worker *index* of this run."""
+    def preamble(self, index: int, token: str) -> list[wire.Buffer]:
+        """The message that makes a fresh interpreter worker *index* of this run.
+
+        Args:
+            index: The worker's index.
+            token: What marks its output.
+        """
         parts = {
             "argv": self.argv,
             "cwd": self.cwd,
             "env": self.env(index),
             "func": self.func.data,
             "setup": self.setup and self.setup.data,
+            "token": token,
         }
         return wire.message(wire.PREAMBLE, 0, [pickle.dumps(parts, 5)])
 
@@ -60,6 +66,7 @@ class Spawned:
 
     process: subprocess.Popen[bytes]
     connection: int
+    stdout: int
     stderr: int
     pidfd: int | None
     """Readable when the process has ended; None where the system has no such thing."""
@@ -87,10 +94,13 @@ def spawn(recipe: Recipe, index: int, slot: int, memory: int) -> Spawned:
         near, far = descriptors.pair()
         opened.append(near)
         given.append(far)
+        stdout, stdout_far = descriptors.pipe()
+        opened.append(stdout)
+        given.append(stdout_far)
         stderr, stderr_far = descriptors.pipe()
         opened.append(stderr)
         given.append(stderr_far)
-        null = descriptors.above_stdio(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        null = descriptors.above_stdio(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         given.append(null)
         code = (
             f"import sys; sys.path[:] = {recipe.path!a}; "
@@ -99,7 +109,7 @@ def spawn(recipe: Recipe, index: int, slot: int, memory: int) -> Spawned:
         process = subprocess.Popen(
             [sys.executable, *_interpreter_flags(), "-c", code],
             stdin=null,
-            stdout=None if descriptors.standard_stream_is_open(1) else null,
+            stdout=stdout_far,
             stderr=stderr_far,
             pass_fds=(far, memory),
             env={**os.environ, **recipe.env(index)},
@@ -114,6 +124,7 @@ def spawn(recipe: Recipe, index: int, slot: int, memory: int) -> Spawned:
     return Spawned(
         process=process,
         connection=near,
+        stdout=stdout,
         stderr=stderr,
         pidfd=_pidfd(process.pid),
         parent_peak=_peak(),

@@ -17,7 +17,7 @@ from celestialflow_core.executors.process.handle import Handle
 __all__ = ["Staffing"]
 
 _TRIES = 3
-_SPARE_DESCRIPTORS = 16  # three for a worker, six more while it starts, some for the program
+_SPARE_DESCRIPTORS = 16  # four for a worker, seven more while it starts, some for the program
 
 
 class Staffing:
@@ -70,14 +70,15 @@ class Staffing:
         self._failures += 1
         if self._failures < _TRIES:
             return
+        said = handle.output.of(0) or ""
         how = f"exit status {handle.exitcode}" if (handle.exitcode or 0) >= 0 else f"signal {-(handle.exitcode or 0)}"
         if at_work:
-            last = handle.stderr_text.strip().splitlines()[-1:]
+            last = said.strip().splitlines()[-1:]
             self._shrink(at_work, f"others end before they can run a call ({how}: {''.join(last)[:200]})")
             return
         raise WorkerSetupError(
             f"{_TRIES} worker processes in a row ended before they could run a call; the last with {how}.",
-            handle.stderr_text,
+            said,
         )
 
     def proved(self) -> None:

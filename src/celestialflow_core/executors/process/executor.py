@@ -84,8 +84,7 @@ class ProcessExecutor:
         if self._pool is not None:
             if work is not self._work:
                 raise RuntimeError("The executor is running other work. Stop it first, or use a second one.")
-            self._pool.deliver = deliver
-            self._pool.on_output = self.on_output
+            self._pool.begin_run(deliver, self.on_output)
             return
         if not sys.executable:
             raise WorkerSetupError("Worker processes need the path of the Python interpreter; sys.executable is empty.")

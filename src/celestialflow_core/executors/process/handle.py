@@ -86,6 +86,12 @@ class Handle:
         """How many more calls may be sent to it."""
         return self.limit - self.done - len(self.calls)
 
+    @property
+    def descriptors(self) -> list[int]:
+        """Our ends of all that leads to it."""
+        fds = (self.connection, self.stdout, self.stderr, self.pidfd)
+        return [fd for fd in fds if fd is not None]
+
     def messages(self) -> Iterator[Message]:
         """What has come from it."""
         return self._receiver.messages()
@@ -128,6 +134,5 @@ class Handle:
 
     def close(self) -> None:
         """Close our ends."""
-        for fd in (self.connection, self.stdout, self.stderr, self.pidfd):
-            if fd is not None:
-                os.close(fd)
+        for fd in self.descriptors:
+            os.close(fd)

@@ -80,7 +80,7 @@ class _Stream(io.FileIO):
 
     def __init__(self, fd: int, name: str, marker: Marker) -> None:
         super().__init__(fd, "w", closefd=False)
-        self.name = name  # type: ignore[misc]  # as Python names its own
+        self.name = name  # as Python names its own
         self._marker = marker
 
     def write(self, data: Any) -> int:
@@ -105,6 +105,6 @@ def install(token: str, counts: memoryview[int], written: list[Any]) -> None:
     """
     for fd, name in ((1, "stdout"), (2, "stderr")):
         raw = _Stream(fd, f"<{name}>", Marker(fd, prefix_of(token), counts, written))
-        text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)  # type: ignore[type-var]
+        text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
         setattr(sys, name, text)
         setattr(sys, f"__{name}__", text)

@@ -14,28 +14,24 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import celestialflow_core.executors.process.cgroup as cgroup
 import celestialflow_core.executors.process.descriptors as descriptors
 import celestialflow_core.executors.process.leasing as leasing
 import celestialflow_core.executors.process.scheduling as scheduling
 import celestialflow_core.executors.process.wire as wire
 from celestialflow_core._call import Calls, Result, Successes
-from celestialflow_core.errors import WorkerCrashed, WorkerSetupError
-from celestialflow_core.executors.interface import Deliver, describe
+from celestialflow_core.errors import WorkerSetupError
+from celestialflow_core.executors.interface import Deliver
 from celestialflow_core.executors.lease import LeaseSizer
-from celestialflow_core.executors.process._worker import CONNECTION_LOST
 from celestialflow_core.executors.process.calls import CallQueue
+from celestialflow_core.executors.process.crashes import Crashes
+from celestialflow_core.executors.process.crew import CONNECTION, OUTPUT, Crew
 from celestialflow_core.executors.process.deadlines import Deadlines
 from celestialflow_core.executors.process.handle import Handle
-from celestialflow_core.executors.process.memory import SharedMemory
-from celestialflow_core.executors.process.output import Emit, Output, to_own_streams
-from celestialflow_core.executors.process.pickling import Outgoing
-from celestialflow_core.executors.process.recycling import TO_LEAVE, Recycling
-from celestialflow_core.executors.process.spawn import Recipe, spawn
-from celestialflow_core.executors.process.staffing import Staffing
+from celestialflow_core.executors.process.output import Emit, to_own_streams
+from celestialflow_core.executors.process.recycling import Recycling
+from celestialflow_core.executors.process.spawn import Recipe
 from celestialflow_core.executors.process.tracebacks import traceback_text
 from celestialflow_core.executors.process.verdict import Verdict, judge
 
@@ -44,8 +40,6 @@ __all__ = ["Pool"]
 _TEAR_DOWN = 1.0  # seconds that a worker has to end by itself, beyond the grace
 _WORTH_MOVING = 0.002  # seconds of work below which calls are not taken from one worker for another
 _ALL = 2**32 - 1
-
-_CONNECTION, _OUTPUT, _PIDFD = range(3)
 
 
 class Pool:
@@ -75,11 +69,13 @@ class Pool:
         self.on_output = on_output
         self._recipe = recipe
         self._set_slots = set_slots
-        self._staffing = Staffing(limit)
+        self._poll = select.poll()
+        self._crew = Crew(recipe, limit, recycling, self._poll, self._emit)
+        self._handles = self._crew.handles
+        self._memory = self._crew.memory
+        self._staffing = self._crew.staffing
         self.warnings = self._staffing.warnings
-        self._recycling = recycling
-        self._places = 2 * limit if recycling.active else limit  # one that leaves and its heir are there together
-        self._memory = SharedMemory(self._places)
+        self._crashes = Crashes()
         self._deadlines = None if timeout is None else Deadlines(timeout, self._memory)
         self._wake = descriptors.eventfd()
         self._inbox: deque[Calls] = deque()
@@ -94,13 +90,15 @@ class Pool:
         self._size = 1
         self._per_call = 0.0
         self._look_again: float | None = None
-        self._oom_kills = cgroup.oom_kills()
-        self._handles: list[Handle] = []
-        self._poll = select.poll()
         self._poll.register(self._wake, select.POLLIN)
-        self._roles: dict[int, tuple[Handle, int]] = {}
 
     # ------------------------------------------------------------------ from other threads
+    def begin_run(self, deliver: Deliver, on_output: Emit | None) -> None:
+        """Another run goes on with the same workers; nothing of the last one is left."""
+        self.deliver = deliver
+        self.on_output = on_output
+        self._crashes.forget_calls()
+
     def submit(self, calls: Calls) -> None:
         """Queue *calls*."""
         self._inbox.append(calls)
@@ -165,22 +163,20 @@ class Pool:
             if fd == self._wake:
                 os.eventfd_read(fd)
                 continue
-            known = self._roles.get(fd)
+            known = self._crew.roles.get(fd)
             if known is None:
                 continue  # its worker was buried a moment ago
             handle, role = known
-            if role == _CONNECTION:
+            if role == CONNECTION:
                 if event & select.POLLOUT:
-                    handle.sender.flush()
-                    self._watch_writing(handle)
+                    self._crew.send_more(handle)
                 if event & ~select.POLLOUT:
                     self._read(handle)
                     if handle.ended:
                         self._bury(handle)
-            elif role == _OUTPUT:
+            elif role == OUTPUT:
                 if not handle.output.read(fd):
-                    self._poll.unregister(fd)
-                    del self._roles[fd]
+                    self._crew.unwatch(fd)
             else:
                 self._bury(handle)
             if self._over:
@@ -202,15 +198,14 @@ class Pool:
                 else:
                     moments.append(self._stop_at)
         else:
-            moments += [handle.leaving + TO_LEAVE for handle in self._handles if handle.leaving and not handle.dropped]
+            moments += self._crew.moments()
             if self._look_again is not None:
                 moments.append(self._look_again)
         return min(moments, default=None)
 
     # ------------------------------------------------------------------ handing out
     def _hand_out(self) -> None:
-        if self._recycling.active:
-            self._recycle()
+        self._crew.recycle(self._per_call)
         while self._suspects:
             idle = next((handle for handle in self._handles if handle.free and not handle.calls.ids), None)
             if idle is None:
@@ -222,7 +217,9 @@ class Pool:
             if lease is None:
                 break
             self._lend(lease[0], self._backlog, lease[1])
-        self._hire()
+        calls = len(self._backlog) + len(self._suspects) + sum([len(handle.calls) for handle in self._handles])
+        if self._crew.hire(calls):
+            self._publish_slots()
         self._look_again = None
         if not self._backlog.ids and not self._suspects:
             self._rebalance()
@@ -241,79 +238,10 @@ class Pool:
         if self._deadlines is not None and not handle.calls.ids:
             self._deadlines.begin(handle)
         handle.calls.append(ids, args)
-        self._send(handle, packing.buffers)
+        self._crew.send(handle, packing.buffers)
         if refused:
             self.deliver(refused[::-1])
         return len(ids)
-
-    def _send(self, handle: Handle, buffers: list[wire.Buffer]) -> None:
-        handle.sender.put(buffers)
-        if handle.sender:
-            self._watch_writing(handle)
-
-    def _watch_writing(self, handle: Handle) -> None:
-        self._poll.modify(handle.connection, select.POLLIN | (select.POLLOUT if handle.sender else 0))
-
-    def _hire(self) -> None:
-        """Start workers while calls wait for one."""
-        calls = len(self._backlog) + len(self._suspects) + sum(len(handle.calls) for handle in self._handles)
-        taken = {handle.index for handle in self._handles if handle.leaving is None}
-        while len(taken) < min(calls, self._staffing.limit) and len(self._handles) < self._places:
-            present = len(taken)
-            if not self._staffing.may_start(present):
-                self._publish_slots()
-                return
-            index = next(index for index in range(present + 1) if index not in taken)
-            try:
-                self._start(index)
-            except OSError as error:
-                self._staffing.refused(error, present)
-                self._publish_slots()
-                return
-            taken.add(index)
-
-    def _start(self, index: int) -> Handle:
-        """Start one worker, or raise OSError."""
-        taken = {handle.slot for handle in self._handles}
-        slot = next(slot for slot in range(self._places) if slot not in taken)
-        self._memory.reset(slot)
-        spawned = spawn(self._recipe, index, slot, self._memory.fd)
-        func, setup = self._recipe.func, self._recipe.setup
-        known = func.classes | (setup.classes if setup else frozenset())
-        started = partial(self._memory.started, slot)
-        output = Output(index, spawned.stdout, spawned.stderr, started, self._emit)
-        handle = Handle(index, slot, spawned, Outgoing(known, func.by_value), output, self._recycling.calls)
-        self._handles.append(handle)
-        roles = [(handle.connection, _CONNECTION), (handle.stdout, _OUTPUT), (handle.stderr, _OUTPUT)]
-        if handle.pidfd is not None:
-            roles.append((handle.pidfd, _PIDFD))
-        for fd, role in roles:
-            self._poll.register(fd, select.POLLIN)
-            self._roles[fd] = handle, role
-        self._send(handle, self._recipe.preamble(index, output.token))
-        return handle
-
-    def _recycle(self) -> None:
-        """Let workers go that have done enough, and start others for those that soon will have."""
-        now = time.monotonic()
-        for handle in self._recycling.done_for(self._handles):
-            self._let_go(handle, now)
-        for handle in self._handles:
-            if handle.leaving is not None and now >= handle.leaving + TO_LEAVE:
-                handle.dropped = True
-                handle.kill()
-        for handle in list(self._recycling.without_heir(self._handles, self._per_call)):
-            if len(self._handles) == self._places or not self._staffing.may_start_heir():
-                return
-            try:
-                heir = self._start(handle.index)
-            except OSError:
-                return  # then the place is empty for a moment
-            heir.predecessor = handle
-
-    def _let_go(self, handle: Handle, now: float) -> None:
-        handle.leaving = now
-        self._send(handle, wire.message(wire.EXIT))
 
     def _rebalance(self) -> None:
         """Have the busiest worker give calls back for one that has none."""
@@ -326,7 +254,7 @@ class Pool:
         in_slow_call = started > ended and now - since >= _WORTH_MOVING
         if in_slow_call or self._per_call * (len(victim.calls) - 1) >= _WORTH_MOVING:
             victim.asked += 1
-            self._send(victim, wire.message(wire.HAND_BACK, count))
+            self._crew.send(victim, wire.message(wire.HAND_BACK, count))
         else:
             self._look_again = now + _WORTH_MOVING
 
@@ -336,8 +264,7 @@ class Pool:
             if kind in (wire.PLAIN_RESULTS, wire.FRAMED_RESULTS):
                 self._take_results(handle, kind, count, body)
             elif kind == wire.READY:
-                handle.ready = True
-                self._recycling.came_up(time.monotonic() - handle.born)
+                self._crew.came_up(handle)
             elif kind == wire.HANDED_BACK:
                 handle.asked -= 1
                 ids, args = handle.calls.take_last(count)
@@ -351,7 +278,7 @@ class Pool:
         """Have the worker give back every call that it has not started."""
         if handle.calls.ids:
             handle.asked += 1
-            self._send(handle, wire.message(wire.HAND_BACK, _ALL))
+            self._crew.send(handle, wire.message(wire.HAND_BACK, _ALL))
 
     def _take_results(self, handle: Handle, kind: int, count: int, body: bytearray) -> None:
         if not handle.done:
@@ -362,8 +289,7 @@ class Pool:
         seconds, values, framed = leasing.results_of(kind, count, body)
         if framed:
             handle.output.drain()  # what a failed call wrote is in the pipe, it was written before
-        if self._recycling.active and not handle.worn and self._recycling.holds_too_much(handle):
-            handle.worn = True
+        if self._crew.holds_too_much(handle):
             self._take_back(handle)
         total = sum(seconds)
         self._per_call = total / count
@@ -411,7 +337,7 @@ class Pool:
         handle.reap()
         self._read(handle)  # what is in the pipe counts
         handle.output.finish()
-        self._remove(handle)
+        self._crew.remove(handle)
         if handle.dropped:
             return
         started, ended, _ = self._memory.read(handle.slot)
@@ -431,7 +357,7 @@ class Pool:
         for position, (id, each) in enumerate(zip(ids, args, strict=True)):
             if position == verdict.charged or (overran and position == verdict.running):
                 late = self._deadlines if overran else None
-                error = late.error(handle, each) if late else self._crashed(handle, each)
+                error = late.error(handle, each) if late else self._crashes.error(id, each, handle)
                 _, _, since = self._memory.read(handle.slot)
                 took = time.monotonic() - since
                 output = handle.output.of(handle.done + position + 1)
@@ -448,27 +374,6 @@ class Pool:
             self._backlog.prepend(again.ids, again.args)
         if blamed is not None:
             self.deliver([blamed])
-
-    def _crashed(self, handle: Handle, args: tuple[Any, ...]) -> WorkerCrashed:
-        note = ""
-        if handle.exitcode == CONNECTION_LOST:
-            note = "The task closed the descriptor that leads from the worker to its parent."
-        elif handle.exitcode == -signal.SIGKILL:
-            kills = cgroup.oom_kills()
-            if kills is not None and self._oom_kills is not None and kills > self._oom_kills:
-                note = "It is likely out of memory: the kernel has just killed a process of this group for that reason."
-            self._oom_kills = kills
-        return WorkerCrashed(describe(args), handle.index, handle.pid, handle.exitcode, handle.peak_bytes, note)
-
-    def _remove(self, handle: Handle) -> None:
-        for fd in (handle.connection, handle.stdout, handle.stderr, handle.pidfd):
-            if fd is not None and self._roles.pop(fd, None) is not None:
-                self._poll.unregister(fd)
-        handle.close()
-        self._handles.remove(handle)
-        for other in self._handles:
-            if other.predecessor is handle:
-                other.predecessor = None
 
     # ------------------------------------------------------------------ the end
     def _wind_down(self, deadline: float) -> None:
@@ -488,7 +393,7 @@ class Pool:
             elif not handle.ready and self._recipe.setup is None:
                 late = True  # it has nothing to end
             elif handle.ready and not handle.calls.ids and handle.condemned is None:
-                self._let_go(handle, now)
+                self._crew.let_go(handle, now)
                 late = False
             else:
                 late = now >= deadline
@@ -505,9 +410,4 @@ class Pool:
 
     def close(self) -> None:
         """End every worker that is left, and give back all but the wake-up descriptor."""
-        for handle in self._handles[:]:
-            handle.kill()
-            handle.reap()
-            handle.output.finish()
-            self._remove(handle)
-        self._memory.close()
+        self._crew.close()

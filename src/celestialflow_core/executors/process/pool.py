@@ -281,8 +281,7 @@ class Pool:
             self._crew.send(handle, wire.message(wire.HAND_BACK, _ALL))
 
     def _take_results(self, handle: Handle, kind: int, count: int, body: bytearray) -> None:
-        if not handle.done:
-            self._staffing.proved()
+        self._staffing.worked(first=not handle.done)
         ids, args = handle.calls.take(count)
         handle.done += count
         handle.alone = False

@@ -71,7 +71,7 @@ class Spawned:
     pidfd: int | None
     """Readable when the process has ended; None where the system has no such thing."""
     parent_peak: int
-    """The most memory that this process had held, which the child's figure starts from."""
+    """The most memory that this process had held, in KiB, which the child's figure starts from."""
 
 
 def spawn(recipe: Recipe, index: int, slot: int, memory: int) -> Spawned:
@@ -146,9 +146,14 @@ def _pidfd(pid: int) -> int | None:
 
 
 def _peak() -> int:
-    import resource
+    # Not ru_maxrss, which is also that of the program from which this one was started.
+    try:
+        status = Path("/proc/self/status").read_bytes()
+        return int(status[status.index(b"VmHWM:") + 6 :].split(None, 1)[0])
+    except (OSError, ValueError):
+        import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _search_path() -> list[str]:

@@ -35,7 +35,8 @@ class Staffing:
         self.limit = limit
         self.warnings: deque[str] = deque()
         self._wanted = limit
-        self._failures = 0
+        self._failures = 0  # since a new worker has last run a call
+        self._in_vain = 0  # since any worker has
 
     def may_start(self, present: int) -> bool:
         """Whether the descriptors reach for one more worker beside the *present* ones."""
@@ -65,10 +66,11 @@ class Staffing:
         """A worker ended before it ran a call, while *at_work* others have proved that they can.
 
         Raises:
-            WorkerSetupError: It was the last of too many in a row.
+            WorkerSetupError: It was the last of too many in a row, and nobody ran a call in between.
         """
         self._failures += 1
-        if self._failures < _TRIES:
+        self._in_vain += 1
+        if (self._failures if at_work else self._in_vain) < _TRIES:
             return
         said = handle.output.of(0) or ""
         how = f"exit status {handle.exitcode}" if (handle.exitcode or 0) >= 0 else f"signal {-(handle.exitcode or 0)}"
@@ -81,9 +83,11 @@ class Staffing:
             said,
         )
 
-    def proved(self) -> None:
-        """A new worker has run its first call."""
-        self._failures = 0
+    def worked(self, *, first: bool) -> None:
+        """A worker has run calls; its *first* ones or others."""
+        self._in_vain = 0
+        if first:
+            self._failures = 0
 
     def _shrink(self, limit: int, reason: str) -> None:
         self.limit = limit

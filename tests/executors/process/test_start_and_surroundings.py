@@ -188,6 +188,29 @@ print([str(each.message) for each in caught])
         assert done.stdout == "[]\n"
 
 
+def test_deaths_at_the_start_end_the_run_only_if_nobody_works():
+    """Three in a row do; a call that runs in between is a sign of health; others at work go on without the dead."""
+
+    class Dead:
+        exitcode = -9
+
+        class output:  # noqa: N801
+            of = staticmethod(lambda number: "no licence\n")
+
+    staff = Staffing(8)
+    for _ in range(5):
+        staff.died_at_start(Dead, 0)
+        staff.died_at_start(Dead, 0)
+        staff.worked(first=False)
+    staff.died_at_start(Dead, 2)
+    assert staff.limit == 2
+    assert "others end before they can run a call (signal 9: no licence)" in staff.warnings[0]
+    staff.died_at_start(Dead, 0)
+    with pytest.raises(WorkerSetupError, match="3 worker processes in a row") as caught:
+        staff.died_at_start(Dead, 0)
+    assert caught.value.details == "no licence\n"
+
+
 def test_refused_processes_shrink_the_staff_or_end_the_run():
     """With workers at work a refusal is one warning; without any it is the end, and names the limit."""
     refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")

@@ -69,15 +69,20 @@ class Pool:
         self.on_output = on_output
         self._recipe = recipe
         self._set_slots = set_slots
+        self._wake = descriptors.eventfd()
         self._poll = select.poll()
-        self._crew = Crew(recipe, limit, recycling, self._poll, self._emit)
+        self._poll.register(self._wake, select.POLLIN)
+        try:
+            self._crew = Crew(recipe, limit, recycling, self._poll, self._emit)
+        except OSError:
+            self.release()
+            raise
         self._handles = self._crew.handles
         self._memory = self._crew.memory
         self._staffing = self._crew.staffing
         self.warnings = self._staffing.warnings
         self._crashes = Crashes()
         self._deadlines = None if timeout is None else Deadlines(timeout, self._memory)
-        self._wake = descriptors.eventfd()
         self._inbox: deque[Calls] = deque()
         self._asleep = False
         self._stop_at: float | None = None
@@ -90,7 +95,6 @@ class Pool:
         self._size = 1
         self._per_call = 0.0
         self._look_again: float | None = None
-        self._poll.register(self._wake, select.POLLIN)
 
     # ------------------------------------------------------------------ from other threads
     def begin_run(self, deliver: Deliver, on_output: Emit | None) -> None:

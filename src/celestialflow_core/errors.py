@@ -87,6 +87,8 @@ class WorkerCrashed(CelestialFlowError):
         exitcode: As in ``subprocess``: the exit status, or minus the number of the signal; None where unknown.
         peak_bytes: The most memory that the worker had held, in bytes, where it is known.
         note: Anything more that is known, as a sentence.
+        crashes: How many workers this task has ended in this run, as far as the executor counts. After two it is not
+            tried again.
     """
 
     def __init__(
@@ -97,14 +99,16 @@ class WorkerCrashed(CelestialFlowError):
         exitcode: int | None = None,
         peak_bytes: int | None = None,
         note: str = "",
+        crashes: int = 1,
     ) -> None:
-        super().__init__(task, worker, pid, exitcode, peak_bytes, note)
+        super().__init__(task, worker, pid, exitcode, peak_bytes, note, crashes)
         self.task = task
         self.worker = worker
         self.pid = pid
         self.exitcode = exitcode
         self.peak_bytes = peak_bytes
         self.note = note
+        self.crashes = crashes
 
     @property
     def signal_name(self) -> str | None:
@@ -131,6 +135,8 @@ class WorkerCrashed(CelestialFlowError):
             text += f" It had held up to {self.peak_bytes / 2**20:.0f} MiB."
         if self.note:
             text += f" {self.note}"
+        if self.crashes > 1:
+            text += f" This task has ended {self.crashes} workers by now, and is not tried again."
         return text
 
 

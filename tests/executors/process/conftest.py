@@ -33,8 +33,8 @@ def wait_until(condition: Callable[[], object], seconds: float = SECONDS) -> Non
 class Bench:
     """Runs calls on one executor and keeps what it delivers."""
 
-    def __init__(self, workers: int = 2, work: Work | None = None) -> None:
-        self.executor = ProcessExecutor(workers)
+    def __init__(self, workers: int = 2, work: Work | None = None, **options: Any) -> None:
+        self.executor = ProcessExecutor(workers, **options)
         self.queue: SimpleQueue[Delivery] = SimpleQueue()
         self.results: dict[int, Result] = {}
         self.fatal: BaseException | None = None
@@ -79,8 +79,10 @@ def bench() -> Iterator[Callable[..., Bench]]:
     """Makes benches, and stops what a failing test has left running."""
     made: list[Bench] = []
 
-    def make(func: Callable[..., Any], *, workers: int = 2, setup: Any = None, timeout: float | None = None) -> Bench:
-        made.append(Bench(workers, Work(func, setup, timeout)))
+    def make(
+        func: Callable[..., Any], *, workers: int = 2, setup: Any = None, timeout: float | None = None, **options: Any
+    ) -> Bench:
+        made.append(Bench(workers, Work(func, setup, timeout), **options))
         return made[-1]
 
     yield make

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
+import re
 import signal
 import time
 
 import pytest
 
+from celestialflow_core._call import Call
 from celestialflow_core.errors import WorkerCrashed
+from celestialflow_core.executors.process.crashes import Crashes
 from celestialflow_core.executors.process.verdict import Verdict, judge
 
 
@@ -140,6 +144,52 @@ def test_forked_copy_that_returns_from_the_task_delivers_nothing(run):
     results = run(job, range(12))
     assert [result.error for result in results] == [None] * 12
     assert [result.value for result in results] == list(range(12))
+
+
+def test_call_that_is_submitted_again_counts_its_crashes(bench):
+    """The error says how many workers the call has ended; another run counts anew."""
+    one = bench(lambda x: os._exit(1), workers=1)
+    work = one.executor._work
+
+    def crash(id):
+        one.executor.submit([Call(id, (id,))])
+        one.take()
+        return one.results.pop(id).error
+
+    assert [crash(id).crashes for id in (5, 6, 5)] == [1, 1, 2]
+    again = crash(6)
+    assert str(again).endswith("This task has ended 2 workers by now, and is not tried again.")
+    assert pickle.loads(pickle.dumps(again)).crashes == 2
+    one.executor.start(work, one.queue.put)
+    assert crash(6).crashes == 1
+    one.executor.stop(1)
+
+
+def test_peak_memory_is_named(run):
+    """A call that held a lot when it died says how much."""
+
+    def job(x):
+        hoard = bytearray(b"x" * 700_000_000)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return hoard
+
+    (result,) = run(job, [1])
+    assert 700_000_000 < result.error.peak_bytes < 1_500_000_000
+    assert re.search(r"It had held up to \d{3,4} MiB\.", str(result.error))
+
+
+def test_kills_of_the_kernel_explain_as_many_deaths():
+    """Two kills explain the next two deaths by SIGKILL, and nothing that happens long afterwards."""
+    kills, now = [7], [100.0]
+    crashes = Crashes(lambda: kills[0], lambda: now[0])
+    assert not crashes.out_of_memory()
+    kills[0] = 9
+    assert [crashes.out_of_memory() for _ in range(3)] == [True, True, False]
+    kills[0] = 11
+    assert crashes.out_of_memory()
+    now[0] += 60
+    assert not crashes.out_of_memory()
+    assert not Crashes(lambda: None).out_of_memory()
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
+from pathlib import Path
+
+import pytest
 
 from celestialflow_core.errors import TaskTimeout
+from celestialflow_core.executors.process import stacks
 
 
 def test_timeout_kills_and_the_next_call_goes_on(run):
@@ -28,6 +33,74 @@ def test_timeout_kills_and_the_next_call_goes_on(run):
         assert str(results[n].error).startswith(f"task {n} ran longer than task_timeout=0.4 s")
         assert results[n].seconds >= 0.4
     assert [result.value for result in results if not result.error] == [0, 2, 3, 5, 6, 7]
+
+
+def sleeps(x):
+    """Waits in the kernel."""
+    time.sleep(1000)
+
+
+def computes(x):
+    """Runs Python code."""
+    while True:
+        pass
+
+
+def keeps_the_lock(x):
+    """Runs C code that never gives the interpreter lock back."""
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+@pytest.mark.parametrize("stuck", [sleeps, computes, keeps_the_lock])
+def test_timeout_tells_where_the_call_was_stuck(run, stuck):
+    """The stack begins with the task's own function and ends in the line that does not return."""
+
+    def job(x):
+        stuck(x)
+
+    (result,) = run(job, [1], timeout=0.3)
+    assert isinstance(result.error, TaskTimeout)
+    lines = (result.error.stack or "").splitlines()
+    assert lines[0].endswith(" in job")
+    assert f'File "{__file__}", line ' in lines[2]
+    assert f" in {stuck.__name__}" in lines[2]
+    assert "It was at:\n" in str(result.error)
+
+
+def test_timeout_needs_no_stack(run):
+    """A task that blocks the signal, or takes it for itself, is killed in time without a stack."""
+
+    def job(x):
+        if x:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        else:
+            signal.signal(stacks.ASK_FOR_STACK, lambda *_: None)
+        time.sleep(1000)
+
+    begin = time.monotonic()
+    results = run(job, [0, 1], timeout=0.3)
+    assert time.monotonic() - begin < 10
+    assert [type(result.error) for result in results] == [TaskTimeout] * 2
+    assert [result.error.stack for result in results] == [None, None]
+
+
+def test_timeout_of_a_stack_of_a_thousand_frames_is_cut(run):
+    """The innermost hundred frames are enough, and the same line is shown once."""
+
+    def job(x):
+        time.sleep(1000) if not x else job(x - 1)
+
+    (result,) = run(job, [900], timeout=0.3)
+    assert "[Previous line repeated 97 more times]" in result.error.stack
+    assert len(result.error.stack) < 2000
+
+
+def test_stack_without_frames_of_the_user_is_none():
+    """A function written in C, called directly, leaves nothing to show."""
+    ours = str(Path(stacks.__file__).with_name("_worker.py"))
+    dump = f'Stack (most recent call first):\n  File "{ours}", line 1 in _run\n  File "<string>", line 1 in <module>\n'
+    assert stacks.is_whole(dump.encode())
+    assert stacks.readable(dump.encode()) is None
 
 
 def test_timeout_does_not_count_the_time_in_the_queue(run):
@@ -102,11 +175,19 @@ def test_workers_ignore_an_interrupt(run):
     assert [result.value for result in run(job, range(4))] == [0, 1, 2, 3]
 
 
-def test_stop_kills_what_does_not_end_within_the_grace(bench):
+def test_stop_kills_what_does_not_end_within_the_grace(bench, until, tmp_path):
     """After the grace the workers are killed, and nothing is delivered for them."""
-    one = bench(lambda x: os.getpid() if x == "pid" else time.sleep(1000), workers=1)
+
+    def job(x):
+        if x == "pid":
+            return os.getpid()
+        (tmp_path / "started").touch()
+        return time.sleep(1000)
+
+    one = bench(job, workers=1)
     one.submit(["pid", 1, 2])
     one.take()
+    until(lambda: (tmp_path / "started").exists())
     begin = time.monotonic()
     one.executor.stop(0.3)
     assert 0.25 < time.monotonic() - begin < 5

@@ -105,19 +105,19 @@ def test_worker_has_the_parents_path_arguments_and_folder(run, tmp_path, monkeyp
 
 
 def test_what_tasks_write_reaches_the_user(script):
-    """A megabyte on either stream, from a task, arrives whole; stdin is empty."""
+    """A megabyte on either stream, from a task, arrives whole and marked; stdin is empty."""
     done = script(
         DRIVER
         + """
 def job(x):
-    sys.stdout.write("o" * 1_000_000)
-    sys.stderr.write("e" * 1_000_000)
+    sys.stdout.write("O" * 1_000_000)
+    sys.stderr.write("E" * 1_000_000)
     return sys.stdin.read()
 print("|", everything(job, [1], 1)[0].value)
 """
     )
-    assert (done.stdout.count("o"), done.stderr.count("e")) == (1_000_000, 1_000_000)
-    assert done.stdout.endswith("| \n")
+    assert done.stdout == f"[worker 0] {'O' * 1_000_000}\n| \n"
+    assert done.stderr == f"[worker 0] {'E' * 1_000_000}\n"
 
 
 DRIVER = """
@@ -189,33 +189,27 @@ print([str(each.message) for each in caught])
         assert done.stdout == "[]\n"
 
 
-def test_program_that_is_killed_leaves_no_worker(script, until):
-    """kill -9 to the parent while one worker is idle and one busy: both are gone by themselves."""
-    done = script(
-        DRIVER
-        + """
-import time
-queue, executor = SimpleQueue(), ProcessExecutor(2)
-def job(x):
-    print(os.getpid(), flush=True)
-    time.sleep(x)
-executor.start(Work(job), queue.put)
-executor.submit([Call(0, (0.2,)), Call(1, (1000,))])
-queue.get(timeout=30)
-os.kill(os.getpid(), 9)
-"""
-    )
-    assert done.returncode == -9
-    pids = done.stdout.split()
-    assert len(pids) == 2
+def test_deaths_at_the_start_end_the_run_only_if_nobody_works():
+    """Three in a row do; a call that runs in between is a sign of health; others at work go on without the dead."""
 
-    def gone(pid):
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
-        except FileNotFoundError:
-            return True
+    class Dead:
+        exitcode = -9
 
-    until(lambda: all(map(gone, pids)), seconds=5)
+        class output:  # noqa: N801
+            of = staticmethod(lambda number: "no licence\n")
+
+    staff = Staffing(8)
+    for _ in range(5):
+        staff.died_at_start(Dead, 0)
+        staff.died_at_start(Dead, 0)
+        staff.worked(first=False)
+    staff.died_at_start(Dead, 2)
+    assert staff.limit == 2
+    assert "others end before they can run a call (signal 9: no licence)" in staff.warnings[0]
+    staff.died_at_start(Dead, 0)
+    with pytest.raises(WorkerSetupError, match="3 worker processes in a row") as caught:
+        staff.died_at_start(Dead, 0)
+    assert caught.value.details == "no licence\n"
 
 
 def test_refused_processes_shrink_the_staff_or_end_the_run():

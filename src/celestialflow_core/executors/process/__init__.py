@@ -12,9 +12,11 @@
                                         |  reads: running which call, since when |
                                         +- - - - - - - shared memory - - - - - - + writes per call
 
-`pool` decides who gets which calls and notices who is dead or late; `verdict` says who is to blame; `leasing` and
-`wire` turn batches into messages and back; `pickling` keeps the identity of classes; `spawn` and `handle` are one
-process; `_worker` is the other side. What is promised is in the documentation of `ProcessExecutor`.
+`pool` decides who gets which calls and notices who is dead; `crew` starts, replaces and removes workers, as `staffing`
+and `recycling` tell it; `spawn` and `handle` are one process, `_worker` is the other side. `leasing` and `wire` turn
+batches into messages and back; `pickling` keeps the identity of classes. `deadlines` and `stacks` deal with calls that
+are late, `verdict` and `crashes` say who is to blame for a death; `output` and `marks` bring what workers write to the
+user. What is promised is in the documentation of `ProcessExecutor`.
 """
 
 from __future__ import annotations

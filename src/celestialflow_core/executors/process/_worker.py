@@ -30,9 +30,12 @@ from types import GeneratorType
 from typing import Any
 
 import celestialflow_core.executors.process.failures as failures
+import celestialflow_core.executors.process.marks as marks
+import celestialflow_core.executors.process.stacks as stacks
 import celestialflow_core.executors.process.wire as wire
 from celestialflow_core.executors.process.classes import hold_classes
-from celestialflow_core.executors.process.memory import ENDED, SINCE, STARTED, lines
+from celestialflow_core.executors.process.marks import Marker
+from celestialflow_core.executors.process.memory import ENDED, SINCE, STARTED, lines, stack_start
 from celestialflow_core.executors.process.pickling import ATOMS, decode, encode_from_worker
 from celestialflow_core.executors.process.tracebacks import traceback_text
 
@@ -44,7 +47,8 @@ CONNECTION_LOST = 83
 _PATIENCE = 0.005  # seconds that a finished result may wait while later calls run
 _GATHERING = 0.001  # seconds of work below which results wait for those of the next lease
 
-_forked: list[int] = []  # holds something in a process that a task has forked
+_noticed: list[Marker | None] = []
+"""What has to be seen to when a call has ended: marks in streams that it wrote to, None in a process that it forked."""
 
 
 class Packed:
@@ -68,26 +72,30 @@ class Lease:
         self.framed = framed
 
 
-def main(connection: int, memory: int, index: int, parent: int) -> None:
+def main(connection: int, memory: int, slot: int, index: int, parent: int) -> None:
     """Serve as worker *index*.
 
     Args:
         connection: The descriptor of our end of the connection.
         memory: The descriptor of the shared memory.
-        index: Which line of it is ours.
+        slot: Our place in it.
+        index: Which worker we are.
         parent: The process id of the parent.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _die_with(parent)
     hold_classes()
-    os.register_at_fork(before=_flush_streams, after_in_child=lambda: _forked.append(1))
+    os.register_at_fork(before=_flush_streams, after_in_child=lambda: _noticed.append(None))
     first = wire.receive(connection)
     if first is None:
         os._exit(0)
-    shared = mmap(memory, 0)
+    counts, times = lines(mmap(memory, 0), slot)
+    stacks.answer_from_now_on(memory, stack_start(slot))
     os.close(memory)
-    _Worker(connection, shared, index, decode(first[2])).serve()
+    preamble = decode(first[2])
+    marks.install(preamble["token"], counts, _noticed)
+    _Worker(connection, counts, times, index, preamble).serve()
 
 
 class _Unfit(BaseException):
@@ -100,10 +108,17 @@ class _Unfit(BaseException):
 
 
 class _Worker:
-    def __init__(self, connection: int, shared: mmap, index: int, preamble: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        connection: int,
+        counts: memoryview[int],
+        times: memoryview[float],
+        index: int,
+        preamble: dict[str, Any],
+    ) -> None:
         self._connection = connection
         self._identity = os.getpid(), os.fstat(connection).st_ino
-        self._counts, self._times = lines(shared, index)
+        self._counts, self._times = counts, times
         self._index = index
         self._preamble = preamble
         # Leases, definitions of classes, and at the end None.
@@ -172,6 +187,7 @@ class _Worker:
             except BaseException as error:
                 what = "yielded nothing" if isinstance(error, StopIteration) else f"raised {failures.reason_of(error)}"
                 self._give_up(f"worker_setup {what} in worker {self._index}; no task was run there.", error)
+        _attend()
         self._send(wire.READY)
 
     def _give_up(self, reason: str, error: BaseException) -> None:
@@ -216,11 +232,11 @@ class _Worker:
                     if type(value) not in ATOMS:
                         value = Packed(_packed(value), False)
                 except BaseException as error:
-                    if _forked:
-                        _leave()
+                    if _noticed:
+                        _attend()
                     value = Packed(failures.pack(*_sorted_out(error)), True)
-                if _forked:
-                    _leave()
+                if _noticed:
+                    _attend()
                 args = None
                 add_value(value)
                 value = None
@@ -267,6 +283,8 @@ class _Worker:
 
     # ------------------------------------------------------------------ the listener
     def _listen(self) -> None:
+        # The stack that is asked for is the main thread's.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {stacks.ASK_FOR_STACK})
         poller = select.poll()
         poller.register(self._connection, select.POLLIN)
         while True:
@@ -364,10 +382,15 @@ def _results(values: list[Any]) -> tuple[int, list[bytes]]:
     return wire.FRAMED_RESULTS, [wire.table_of(table), *frames]
 
 
-def _leave() -> None:
-    """End a copy of the worker that a task has forked and that came back from the task."""
+def _attend() -> None:
+    """Mark the end of what the call wrote; or end the process, if it is a copy that came back from the call."""
     _flush_streams()
-    os._exit(0)
+    if None in _noticed:
+        os._exit(0)
+    while _noticed:
+        marker = _noticed.pop()
+        if marker is not None:
+            marker.end()
 
 
 def _flush_streams() -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 
-__all__ = ["above_stdio", "descriptors_left", "eventfd", "pair", "pipe", "standard_stream_is_open"]
+__all__ = ["above_stdio", "descriptors_left", "eventfd", "pair", "pipe"]
 
 
 def above_stdio(fd: int) -> int:
@@ -43,17 +42,6 @@ def pipe() -> tuple[int, int]:
 def eventfd() -> int:
     """A descriptor that becomes readable when something is written to it."""
     return above_stdio(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-
-
-def standard_stream_is_open(number: int) -> bool:
-    """Whether descriptor 1 or 2 is still the program's own: Python notes at its start if it was closed."""
-    if (sys.__stdout__ if number == 1 else sys.__stderr__) is None:
-        return False
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True
 
 
 def descriptors_left() -> int | None:

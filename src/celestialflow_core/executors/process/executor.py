@@ -13,8 +13,11 @@ from celestialflow_core._call import Call, Calls
 from celestialflow_core.errors import NotPicklable, WorkerSetupError
 from celestialflow_core.executors.interface import Deliver, Work
 from celestialflow_core.executors.process.cgroup import usable_cpus
+from celestialflow_core.executors.process.environments import Env, checked, environments
+from celestialflow_core.executors.process.output import Emit
 from celestialflow_core.executors.process.pickling import Shipped, ship
 from celestialflow_core.executors.process.pool import Pool
+from celestialflow_core.executors.process.recycling import Recycling
 from celestialflow_core.executors.process.spawn import Recipe
 
 __all__ = ["ProcessExecutor"]
@@ -30,16 +33,39 @@ class ProcessExecutor:
 
     Args:
         worker_limit: The most workers; None for the cpus that this process may use.
+        max_tasks_per_worker: A worker that has run so many calls is replaced; its successor is started before.
+        max_worker_memory: A worker that holds more than so many bytes (its resident set) after a lease is replaced.
+        env: Environment variables of the workers, set before anything is imported: a dict, or a function that gives
+            one for a worker's index. It is called once for each index, by ``start``.
+
+    Attributes:
+        on_output: Takes what workers write (their standard output and error, whoever writes to it): the worker's
+            index, "stdout" or "stderr", and whole lines as bytes. Set before ``start``; called in a thread of the
+            executor, so it should only pass them on. None writes them to the program's own streams, each line marked
+            with the worker. What a call wrote is also in its `Result` if it failed.
     """
+
+    on_output: Emit | None = None
 
     capabilities = frozenset({"timeout", "setup"})
 
-    def __init__(self, worker_limit: int | None = None) -> None:
-        if worker_limit is not None and (isinstance(worker_limit, bool) or worker_limit < 1):
-            raise ValueError(
-                f"worker_limit must be a positive int or None, got {worker_limit!r}. None lets the executor choose."
-            )
+    def __init__(
+        self,
+        worker_limit: int | None = None,
+        *,
+        max_tasks_per_worker: int | None = None,
+        max_worker_memory: int | None = None,
+        env: Env | None = None,
+    ) -> None:
+        _check_positive("worker_limit", worker_limit, "None lets the executor choose.")
+        _check_positive("max_tasks_per_worker", max_tasks_per_worker, "None keeps workers for the whole run.")
+        _check_positive("max_worker_memory", max_worker_memory, "It is in bytes; None is no limit.")
+        if env is not None and not callable(env):
+            env = checked(env, "env")
         self.worker_limit = usable_cpus() if worker_limit is None else worker_limit
+        self._max_tasks = max_tasks_per_worker
+        self._max_memory = max_worker_memory
+        self._env = env
         self.slots = 2 * self.worker_limit
         self._work: Work | None = None
         self._pool: Pool | None = None
@@ -52,12 +78,13 @@ class ProcessExecutor:
 
         Raises:
             NotPicklable: The function, or ``worker_setup``, cannot be sent to a worker.
-            WorkerSetupError: The system refuses even the thread and the memory that the executor itself needs.
+            WorkerSetupError: The system refuses even the thread and the memory that the executor itself needs, or the
+                function *env* fails.
         """
         if self._pool is not None:
             if work is not self._work:
                 raise RuntimeError("The executor is running other work. Stop it first, or use a second one.")
-            self._pool.deliver = deliver
+            self._pool.begin_run(deliver, self.on_output)
             return
         if not sys.executable:
             raise WorkerSetupError("Worker processes need the path of the Python interpreter; sys.executable is empty.")
@@ -65,9 +92,11 @@ class ProcessExecutor:
             func=_shipped(work.func, "The function"),
             setup=None if work.setup is None else _shipped(work.setup, "worker_setup"),
             threads=max(1, usable_cpus() // self.worker_limit),
+            envs=environments(self._env, self.worker_limit),
         )
+        recycling = Recycling(self._max_tasks, self._max_memory)
         try:
-            pool = Pool(recipe, self.worker_limit, work.timeout, deliver, self._set_slots)
+            pool = Pool(recipe, self.worker_limit, work.timeout, recycling, deliver, self.on_output, self._set_slots)
         except OSError as error:
             raise WorkerSetupError(f"The process executor cannot start: {error}.") from error
         # A daemon, so that a program which ends without stop() is not held up; its workers end with it.
@@ -111,6 +140,16 @@ class ProcessExecutor:
     def _warn(pool: Pool) -> None:
         while pool.warnings:
             warnings.warn(pool.warnings.popleft(), RuntimeWarning, stacklevel=3)
+
+
+def _check_positive(name: str, value: object, advice: str) -> None:
+    if value is None:
+        return
+    text = f"{name} must be a positive int or None, got {value!r}. {advice}"
+    if not isinstance(value, int):
+        raise TypeError(text)
+    if isinstance(value, bool) or value < 1:
+        raise ValueError(text)
 
 
 def _shipped(thing: object, what: str) -> Shipped:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import signal
-import sys
+import time
 from collections.abc import Iterator
 
 from celestialflow_core.executors.process.calls import CallQueue
+from celestialflow_core.executors.process.output import Output
 from celestialflow_core.executors.process.pickling import Outgoing
 from celestialflow_core.executors.process.spawn import Spawned
 from celestialflow_core.executors.process.wire import Message, Receiver, Sender
 
 __all__ = ["Handle"]
-
-_STDERR_BYTES = 64 * 1024
 
 
 class Handle:
@@ -25,44 +23,74 @@ class Handle:
         calls: What was sent to it and has not come back, in the order in which it runs them.
         done: How many results have come back.
         asked: How many requests to hand calls back it has not answered.
+        limit: How many calls it may run in its life.
         ready: Whether it has said that it is set up.
+        born: When it was started.
+        predecessor: The worker whose place it takes once that one leaves, or None.
+        worn: Whether it is to get no more calls.
         alone: Whether the call that it has was sent alone, because one like it may have ended a worker.
         leaving: Since when it is to end by itself, or None.
         dropped: Whether it was killed because the run is over; nothing that it has matters any more.
-        condemned: The count of the call for whose time limit it was killed, or None.
+        condemned: The count of the call for whose time limit it is killed, or None.
+        kill_at: When that happens at the latest, until it has happened.
         check_at: When its time limit has to be looked at.
+        stack: Where that call was stuck, if it could be had.
     """
 
-    def __init__(self, index: int, spawned: Spawned, outgoing: Outgoing) -> None:
+    def __init__(self, index: int, slot: int, spawned: Spawned, outgoing: Outgoing, output: Output, limit: int) -> None:
         self.index = index
+        self.slot = slot
         self.pid = spawned.process.pid
         self.connection = spawned.connection
+        self.stdout = spawned.stdout
         self.stderr = spawned.stderr
         self.pidfd = spawned.pidfd
         self.outgoing = outgoing
+        self.output = output
         self.sender = Sender(spawned.connection)
         self.calls = CallQueue()
         self.done = 0
         self.asked = 0
+        self.limit = limit
         self.ready = False
+        self.born = time.monotonic()
+        self.predecessor: Handle | None = None
+        self.worn = False
         self.alone = False
         self.leaving: float | None = None
         self.dropped = False
         self.condemned: int | None = None
+        self.kill_at: float | None = None
         self.check_at = 0.0
+        self.stack: str | None = None
         self.exitcode: int | None = None
         self.peak_bytes: int | None = None
         self._process = spawned.process
         self._reaped = False
         self._parent_peak = spawned.parent_peak
         self._receiver = Receiver(spawned.connection)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._tail = bytearray()
 
     @property
     def free(self) -> bool:
         """Whether calls may be sent to it."""
+        before = self.predecessor
+        return self.settled and not self.worn and self.room > 0 and (before is None or before.leaving is not None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it runs calls, and may be asked to give some back."""
         return self.ready and not self.asked and not self.alone and self.leaving is None and self.condemned is None
+
+    @property
+    def room(self) -> int:
+        """How many more calls may be sent to it."""
+        return self.limit - self.done - len(self.calls)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Our ends of all that leads to it."""
+        fds = (self.connection, self.stdout, self.stderr, self.pidfd)
+        return [fd for fd in fds if fd is not None]
 
     def messages(self) -> Iterator[Message]:
         """What has come from it."""
@@ -75,13 +103,17 @@ class Handle:
 
     def kill(self) -> None:
         """End it at once, if it has not ended."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it has not ended."""
         if self._reaped:
             return  # the number may be another process's by now
         try:
             if self.pidfd is not None:
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self.pidfd, number)
             else:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, number)
         except ProcessLookupError:
             pass  # it has ended, and somebody else has asked for its exit status
 
@@ -100,33 +132,7 @@ class Handle:
         if usage.ru_maxrss > self._parent_peak:
             self.peak_bytes = usage.ru_maxrss * 1024
 
-    def forward_stderr(self) -> bool:
-        """Pass on what the worker has written to stderr; False when nobody writes to it any more."""
-        for _ in range(16):  # a task that never stops writing must not keep us here; a pipe holds one such piece
-            try:
-                data = os.read(self.stderr, 65_536)
-            except BlockingIOError:
-                return True
-            self._tail += data
-            del self._tail[:-_STDERR_BYTES]
-            text = self._decoder.decode(data, final=not data)
-            if text and sys.stderr is not None:
-                try:
-                    sys.stderr.write(text)
-                    sys.stderr.flush()
-                except (OSError, ValueError):
-                    pass  # closed, or nobody reads it
-            if not data:
-                return False
-        return True
-
-    @property
-    def stderr_text(self) -> str:
-        """The last of what it wrote to stderr."""
-        return self._tail.decode("utf-8", "replace")
-
     def close(self) -> None:
         """Close our ends."""
-        for fd in (self.connection, self.stderr, self.pidfd):
-            if fd is not None:
-                os.close(fd)
+        for fd in self.descriptors:
+            os.close(fd)

@@ -8,7 +8,8 @@ holds all of them and costs a tenth; the test is made by ``set(map(type, ...))``
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -25,6 +26,7 @@ _LEASE_BYTES = 1 << 20
 """A lease of more bytes than this ends early: it would only sit in memory twice."""
 
 Args = tuple[Any, ...]
+OutputOf = Callable[[], "str | None"]
 
 
 class Packing:
@@ -125,18 +127,18 @@ def results_of(kind: int, count: int, body: bytearray) -> tuple[list[float], lis
 
 
 def result_of(
-    id: int, args: Args, seconds: float, worker: int, is_error: bool, frame: Any, *, reruns: int = 0
+    id: int, args: Args, seconds: float, worker: int, is_error: bool, frame: Any, *, reruns: int, output: OutputOf
 ) -> Result:
     """The result in one *frame*."""
     if is_error:
         error, trace = failures.unpack(frame, describe(args), lambda: _blame(args, _unpickling_culprit(args)))
-        return Result(id, None, error, seconds, worker, trace, reruns=reruns)
+        return Result(id, None, error, seconds, worker, trace, output(), reruns)
     try:
         return Result(id, decode(frame), None, seconds, worker, reruns=reruns)
     except BaseException as error:  # code of the user's runs in an unpickler, and may raise anything
         advice = "It was pickled in the worker, but could not be rebuilt here; look at its __reduce__ or __setstate__."
         reason = NotPicklable(f"The result of {describe(args)}", failures.reason_of(error), advice)
-        return Result(id, None, reason, seconds, worker, failures.traceback_text(error, skip=1), reruns=reruns)
+        return Result(id, None, reason, seconds, worker, failures.traceback_text(error, skip=1), output(), reruns)
 
 
 def _unpickling_culprit(args: Args) -> int | None:
@@ -153,7 +155,17 @@ def unframed(
     worker: int,
     framed: list[tuple[bool, Any]],
     reruns: list[int],
+    output: Callable[[int], str | None],
 ) -> list[Result]:
-    """The results in *framed*, in their order."""
+    """The results in *framed*, in their order.
+
+    Args:
+        ids, args, seconds, framed, reruns: A row for each.
+        worker: Which worker they come from.
+        output: Tells what the call at a position has written; asked for failures only.
+    """
     rows = zip(ids, args, seconds, framed, reruns, strict=True)
-    return [result_of(id, each, took, worker, *frame, reruns=again) for id, each, took, frame, again in rows]
+    return [
+        result_of(id, each, took, worker, *frame, reruns=again, output=partial(output, position))
+        for position, (id, each, took, frame, again) in enumerate(rows)
+    ]

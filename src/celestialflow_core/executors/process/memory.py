@@ -9,6 +9,8 @@ be stuck in C code that holds the interpreter lock, or be gone. Each worker has 
 
 Calls start in the order in which they were sent, so the two counts tell what became of every call that the parent
 still waits for. The worker writes ``since`` before ``started``.
+
+Behind its line each worker has room for the stack of a call that is stuck, see `stacks`.
 """
 
 from __future__ import annotations
@@ -18,45 +20,64 @@ import os
 
 from celestialflow_core.executors.process.descriptors import above_stdio
 
-__all__ = ["ENDED", "SINCE", "STARTED", "SharedMemory", "lines"]
+__all__ = ["ENDED", "SINCE", "STARTED", "SharedMemory", "lines", "stack_start"]
 
 STARTED = 0
 ENDED = 1
 SINCE = 2  # in the view of doubles
 _LINE = 64
+_PAGE = 4096
+_BLOCK = 132 * 1024  # a page for the line; then more than the longest stack that faulthandler writes. Mostly holes.
 
 
-def lines(memory: mmap.mmap, index: int) -> tuple[memoryview[int], memoryview[float]]:
-    """Worker *index*'s line, as integers and as doubles."""
-    line = memoryview(memory)[index * _LINE : (index + 1) * _LINE]
+def lines(memory: mmap.mmap, slot: int) -> tuple[memoryview[int], memoryview[float]]:
+    """The line in *slot*, as integers and as doubles."""
+    line = memoryview(memory)[slot * _BLOCK : slot * _BLOCK + _LINE]
     return line.cast("q"), line.cast("d")
 
 
+def stack_start(slot: int) -> int:
+    """Where the stack of the worker in *slot* begins."""
+    return slot * _BLOCK + _PAGE
+
+
 class SharedMemory:
-    """The lines of all workers, in memory that belongs to no file system.
+    """The blocks of all workers, in memory that belongs to no file system.
 
     Args:
-        workers: How many lines.
+        slots: How many blocks.
     """
 
-    def __init__(self, workers: int) -> None:
-        size = workers * _LINE
+    def __init__(self, slots: int) -> None:
+        size = slots * _BLOCK
         self.fd = _anonymous_file(size)
         self._map = mmap.mmap(self.fd, size)
-        self._lines = [lines(self._map, index) for index in range(workers)]
+        self._lines = [lines(self._map, slot) for slot in range(slots)]
 
-    def reset(self, index: int) -> None:
-        """Make line *index* ready for a new worker."""
-        counts, times = self._lines[index]
+    def reset(self, slot: int) -> None:
+        """Make *slot* ready for a new worker."""
+        counts, times = self._lines[slot]
         counts[STARTED] = counts[ENDED] = 0
         times[SINCE] = 0.0
+        start = stack_start(slot)
+        if self._map[start]:
+            self._map[start : start + _BLOCK - _PAGE] = bytes(_BLOCK - _PAGE)
 
-    def read(self, index: int) -> tuple[int, int, float]:
-        """The line of worker *index*: started, ended, since."""
-        counts, times = self._lines[index]
+    def stack(self, slot: int) -> bytes:
+        """What the worker in *slot* has written of its stack."""
+        start = stack_start(slot)
+        return self._map[start : max(start, self._map.find(b"\0", start, start + _BLOCK - _PAGE))]
+
+    def read(self, slot: int) -> tuple[int, int, float]:
+        """The line in *slot*: started, ended, since."""
+        counts, times = self._lines[slot]
         # Started before since: the worker writes them the other way round, so this start is never too early for it.
         started = counts[STARTED]
         return started, counts[ENDED], times[SINCE]
+
+    def started(self, slot: int) -> int:
+        """How many calls the worker in *slot* has started."""
+        return self._lines[slot][0][STARTED]
 
     def close(self) -> None:
         """Give the memory back."""

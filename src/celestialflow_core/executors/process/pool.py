@@ -1,6 +1,6 @@
 """The pool's thread: it owns all workers, from the first to the last moment.
 
-It sleeps in one ``poll`` over the wake-up descriptor and, for each worker, its connection, its stderr and its pidfd;
+It sleeps in one ``poll`` over the wake-up descriptor and, for each worker, its connection, its output and its pidfd;
 nothing is polled for. One turn: take what was submitted, hand out leases, start workers if calls wait, sleep, read.
 Everything but `submit`, `stop` and the attributes that they touch belongs to this thread alone.
 """
@@ -16,22 +16,22 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import celestialflow_core.executors.process.cgroup as cgroup
 import celestialflow_core.executors.process.descriptors as descriptors
 import celestialflow_core.executors.process.leasing as leasing
 import celestialflow_core.executors.process.scheduling as scheduling
 import celestialflow_core.executors.process.wire as wire
 from celestialflow_core._call import Calls, Result, Successes
-from celestialflow_core.errors import TaskTimeout, WorkerCrashed, WorkerSetupError
-from celestialflow_core.executors.interface import Deliver, describe
+from celestialflow_core.errors import WorkerSetupError
+from celestialflow_core.executors.interface import Deliver
 from celestialflow_core.executors.lease import LeaseSizer
-from celestialflow_core.executors.process._worker import CONNECTION_LOST
 from celestialflow_core.executors.process.calls import CallQueue
+from celestialflow_core.executors.process.crashes import Crashes
+from celestialflow_core.executors.process.crew import CONNECTION, OUTPUT, Crew
+from celestialflow_core.executors.process.deadlines import Deadlines
 from celestialflow_core.executors.process.handle import Handle
-from celestialflow_core.executors.process.memory import SharedMemory
-from celestialflow_core.executors.process.pickling import Outgoing
-from celestialflow_core.executors.process.spawn import Recipe, spawn
-from celestialflow_core.executors.process.staffing import Staffing
+from celestialflow_core.executors.process.output import Emit, to_own_streams
+from celestialflow_core.executors.process.recycling import Recycling
+from celestialflow_core.executors.process.spawn import Recipe
 from celestialflow_core.executors.process.tracebacks import traceback_text
 from celestialflow_core.executors.process.verdict import Verdict, judge
 
@@ -41,8 +41,6 @@ _TEAR_DOWN = 1.0  # seconds that a worker has to end by itself, beyond the grace
 _WORTH_MOVING = 0.002  # seconds of work below which calls are not taken from one worker for another
 _ALL = 2**32 - 1
 
-_CONNECTION, _STDERR, _PIDFD = range(3)
-
 
 class Pool:
     """All workers of one executor.
@@ -51,21 +49,40 @@ class Pool:
         recipe: What workers are made from.
         limit: The most workers.
         timeout: The longest that a call may run, in seconds, or None.
+        recycling: When workers are replaced.
         deliver: Takes results; called in the pool's thread.
+        on_output: Takes what workers write, see `ProcessExecutor`; None writes it to our own streams.
         set_slots: Takes the number of calls that keep all workers busy, whenever it changes.
     """
 
     def __init__(
-        self, recipe: Recipe, limit: int, timeout: float | None, deliver: Deliver, set_slots: Callable[[int], None]
+        self,
+        recipe: Recipe,
+        limit: int,
+        timeout: float | None,
+        recycling: Recycling,
+        deliver: Deliver,
+        on_output: Emit | None,
+        set_slots: Callable[[int], None],
     ) -> None:
         self.deliver = deliver
+        self.on_output = on_output
         self._recipe = recipe
-        self._timeout = timeout
         self._set_slots = set_slots
-        self._staffing = Staffing(limit)
-        self.warnings = self._staffing.warnings
-        self._memory = SharedMemory(limit)
         self._wake = descriptors.eventfd()
+        self._poll = select.poll()
+        self._poll.register(self._wake, select.POLLIN)
+        try:
+            self._crew = Crew(recipe, limit, recycling, self._poll, self._emit)
+        except OSError:
+            self.release()
+            raise
+        self._handles = self._crew.handles
+        self._memory = self._crew.memory
+        self._staffing = self._crew.staffing
+        self.warnings = self._staffing.warnings
+        self._crashes = Crashes()
+        self._deadlines = None if timeout is None else Deadlines(timeout, self._memory)
         self._inbox: deque[Calls] = deque()
         self._asleep = False
         self._stop_at: float | None = None
@@ -78,13 +95,14 @@ class Pool:
         self._size = 1
         self._per_call = 0.0
         self._look_again: float | None = None
-        self._oom_kills = cgroup.oom_kills()
-        self._handles: list[Handle] = []
-        self._poll = select.poll()
-        self._poll.register(self._wake, select.POLLIN)
-        self._roles: dict[int, tuple[Handle, int]] = {}
 
     # ------------------------------------------------------------------ from other threads
+    def begin_run(self, deliver: Deliver, on_output: Emit | None) -> None:
+        """Another run goes on with the same workers; nothing of the last one is left."""
+        self.deliver = deliver
+        self.on_output = on_output
+        self._crashes.forget_calls()
+
     def submit(self, calls: Calls) -> None:
         """Queue *calls*."""
         self._inbox.append(calls)
@@ -149,33 +167,31 @@ class Pool:
             if fd == self._wake:
                 os.eventfd_read(fd)
                 continue
-            known = self._roles.get(fd)
+            known = self._crew.roles.get(fd)
             if known is None:
                 continue  # its worker was buried a moment ago
             handle, role = known
-            if role == _CONNECTION:
+            if role == CONNECTION:
                 if event & select.POLLOUT:
-                    handle.sender.flush()
-                    self._watch_writing(handle)
+                    self._crew.send_more(handle)
                 if event & ~select.POLLOUT:
                     self._read(handle)
                     if handle.ended:
                         self._bury(handle)
-            elif role == _STDERR:
-                if not handle.forward_stderr():
-                    self._poll.unregister(fd)
-                    del self._roles[fd]
+            elif role == OUTPUT:
+                if not handle.output.read(fd):
+                    self._crew.unwatch(fd)
             else:
                 self._bury(handle)
             if self._over:
                 return
-        if self._timeout is not None:
-            self._enforce(self._timeout)
+        if self._deadlines is not None:
+            self._deadlines.enforce(self._handles)
 
     def _next_deadline(self) -> float | None:
         moments: list[float] = []
-        if self._timeout is not None:
-            moments += [handle.check_at for handle in self._handles if handle.calls.ids and handle.condemned is None]
+        if self._deadlines is not None:
+            moments += self._deadlines.moments(self._handles)
         if self._stopping and self._stop_at is not None:
             # One that was killed is not waited for by the clock: its end is an event.
             for handle in self._handles:
@@ -185,12 +201,15 @@ class Pool:
                     moments.append(max(self._stop_at, handle.leaving) + _TEAR_DOWN)
                 else:
                     moments.append(self._stop_at)
-        elif self._look_again is not None:
-            moments.append(self._look_again)
+        else:
+            moments += self._crew.moments()
+            if self._look_again is not None:
+                moments.append(self._look_again)
         return min(moments, default=None)
 
     # ------------------------------------------------------------------ handing out
     def _hand_out(self) -> None:
+        self._crew.recycle(self._per_call)
         while self._suspects:
             idle = next((handle for handle in self._handles if handle.free and not handle.calls.ids), None)
             if idle is None:
@@ -202,7 +221,9 @@ class Pool:
             if lease is None:
                 break
             self._lend(lease[0], self._backlog, lease[1])
-        self._hire()
+        calls = len(self._backlog) + len(self._suspects) + sum([len(handle.calls) for handle in self._handles])
+        if self._crew.hire(calls):
+            self._publish_slots()
         self._look_again = None
         if not self._backlog.ids and not self._suspects:
             self._rebalance()
@@ -218,48 +239,13 @@ class Pool:
         for position, error in reversed(packing.refused):
             refused.append(Result(ids[position], None, error, reruns=self._reruns.pop(ids[position], 0)))
             del ids[position], args[position]
-        if self._timeout is not None and not handle.calls.ids:
-            handle.check_at = time.monotonic() + self._timeout
+        if self._deadlines is not None and not handle.calls.ids:
+            self._deadlines.begin(handle)
         handle.calls.append(ids, args)
-        self._send(handle, packing.buffers)
+        self._crew.send(handle, packing.buffers)
         if refused:
             self.deliver(refused[::-1])
         return len(ids)
-
-    def _send(self, handle: Handle, buffers: list[wire.Buffer]) -> None:
-        handle.sender.put(buffers)
-        if handle.sender:
-            self._watch_writing(handle)
-
-    def _watch_writing(self, handle: Handle) -> None:
-        self._poll.modify(handle.connection, select.POLLIN | (select.POLLOUT if handle.sender else 0))
-
-    def _hire(self) -> None:
-        """Start workers while calls wait for one."""
-        calls = len(self._backlog) + len(self._suspects) + sum(len(handle.calls) for handle in self._handles)
-        while len(self._handles) < min(calls, self._staffing.limit):
-            present = len(self._handles)
-            if not self._staffing.may_start(present):
-                self._publish_slots()
-                return
-            taken = {handle.index for handle in self._handles}
-            index = next(index for index in range(present + 1) if index not in taken)
-            self._memory.reset(index)
-            try:
-                spawned = spawn(self._recipe, index, self._memory.fd)
-            except OSError as error:
-                self._staffing.refused(error, present)
-                self._publish_slots()
-                return
-            func, setup = self._recipe.func, self._recipe.setup
-            known = func.classes | (setup.classes if setup else frozenset())
-            handle = Handle(index, spawned, Outgoing(known, func.by_value))
-            self._handles.append(handle)
-            for fd, role in ((handle.connection, _CONNECTION), (handle.stderr, _STDERR), (handle.pidfd, _PIDFD)):
-                if fd is not None:
-                    self._poll.register(fd, select.POLLIN)
-                    self._roles[fd] = handle, role
-            self._send(handle, self._recipe.preamble())
 
     def _rebalance(self) -> None:
         """Have the busiest worker give calls back for one that has none."""
@@ -268,11 +254,11 @@ class Pool:
             return
         victim, count = found
         now = time.monotonic()
-        started, ended, since = self._memory.read(victim.index)
+        started, ended, since = self._memory.read(victim.slot)
         in_slow_call = started > ended and now - since >= _WORTH_MOVING
         if in_slow_call or self._per_call * (len(victim.calls) - 1) >= _WORTH_MOVING:
             victim.asked += 1
-            self._send(victim, wire.message(wire.HAND_BACK, count))
+            self._crew.send(victim, wire.message(wire.HAND_BACK, count))
         else:
             self._look_again = now + _WORTH_MOVING
 
@@ -282,7 +268,7 @@ class Pool:
             if kind in (wire.PLAIN_RESULTS, wire.FRAMED_RESULTS):
                 self._take_results(handle, kind, count, body)
             elif kind == wire.READY:
-                handle.ready = True
+                self._crew.came_up(handle)
             elif kind == wire.HANDED_BACK:
                 handle.asked -= 1
                 ids, args = handle.calls.take_last(count)
@@ -292,13 +278,22 @@ class Pool:
                 reason, details = pickle.loads(body)
                 raise WorkerSetupError(reason, details)
 
+    def _take_back(self, handle: Handle) -> None:
+        """Have the worker give back every call that it has not started."""
+        if handle.calls.ids:
+            handle.asked += 1
+            self._crew.send(handle, wire.message(wire.HAND_BACK, _ALL))
+
     def _take_results(self, handle: Handle, kind: int, count: int, body: bytearray) -> None:
-        if not handle.done:
-            self._staffing.proved()
+        self._staffing.worked(first=not handle.done)
         ids, args = handle.calls.take(count)
         handle.done += count
         handle.alone = False
         seconds, values, framed = leasing.results_of(kind, count, body)
+        if framed:
+            handle.output.drain()  # what a failed call wrote is in the pipe, it was written before
+        if self._crew.holds_too_much(handle):
+            self._take_back(handle)
         total = sum(seconds)
         self._per_call = total / count
         self._sizer.observe(count, total)
@@ -310,48 +305,45 @@ class Pool:
         elif values is not None:
             self.deliver(Successes(ids, values, seconds, [handle.index] * count))
         else:
-            zero = [0] * count
-            self.deliver(leasing.unframed(ids, args, seconds, handle.index, framed, zero))
+            self.deliver(self._unframed(handle, ids, args, seconds, framed, [0] * count))
+        handle.output.forget(handle.done)
 
     def _deliver_reruns(
         self, handle: Handle, ids: list[int], args: Any, seconds: list[float], values: list[Any] | None, framed: Any
     ) -> None:
         reruns = [self._reruns.pop(id, 0) for id in ids]
         if values is None:
-            self.deliver(leasing.unframed(ids, args, seconds, handle.index, framed, reruns))
+            self.deliver(self._unframed(handle, ids, args, seconds, framed, reruns))
         else:
             rows = zip(ids, values, seconds, reruns, strict=True)
             self.deliver([Result(id, value, None, took, handle.index, reruns=n) for id, value, took, n in rows])
+
+    @staticmethod
+    def _unframed(
+        handle: Handle, ids: list[int], args: Any, seconds: list[float], framed: Any, reruns: list[int]
+    ) -> list[Result]:
+        first = handle.done - len(ids) + 1
+        return leasing.unframed(
+            ids, args, seconds, handle.index, framed, reruns, lambda position: handle.output.of(first + position)
+        )
+
+    def _emit(self, index: int, stream: str, lines: bytes) -> None:
+        (self.on_output or to_own_streams)(index, stream, lines)
 
     def _publish_slots(self) -> None:
         self._set_slots(2 * self._size * self._staffing.limit)
 
     # ------------------------------------------------------------------ time limits and deaths
-    def _enforce(self, timeout: float) -> None:
-        """Kill every worker whose call has run too long."""
-        now = time.monotonic()
-        for handle in self._handles:
-            if not handle.calls.ids or handle.check_at > now or handle.condemned is not None:
-                continue
-            started, ended, since = self._memory.read(handle.index)
-            if started == ended:
-                handle.check_at = now + timeout  # what starts from now on cannot be late before
-            elif since + timeout > now:
-                handle.check_at = since + timeout
-            else:
-                handle.condemned = started
-                handle.kill()
-
     def _bury(self, handle: Handle) -> None:
         """Take leave of a worker that is dead, or has closed its connection and soon will be."""
         handle.kill()
         handle.reap()
         self._read(handle)  # what is in the pipe counts
-        handle.forward_stderr()
-        self._remove(handle)
+        handle.output.finish()
+        self._crew.remove(handle)
         if handle.dropped:
             return
-        started, ended, _ = self._memory.read(handle.index)
+        started, ended, _ = self._memory.read(handle.slot)
         innocent = handle.condemned is not None
         verdict = judge(started, ended, handle.done, innocent=innocent, was_alone=handle.alone)
         waiting = bool(handle.calls.ids)
@@ -367,10 +359,13 @@ class Pool:
         blamed: Result | None = None
         for position, (id, each) in enumerate(zip(ids, args, strict=True)):
             if position == verdict.charged or (overran and position == verdict.running):
-                error = self._timed_out(each) if overran else self._crashed(handle, each)
-                _, _, since = self._memory.read(handle.index)
+                late = self._deadlines if overran else None
+                error = late.error(handle, each) if late else self._crashes.error(id, each, handle)
+                _, _, since = self._memory.read(handle.slot)
                 took = time.monotonic() - since
-                blamed = Result(id, None, error, took, handle.index, reruns=self._reruns.pop(id, 0))
+                output = handle.output.of(handle.done + position + 1)
+                reruns = self._reruns.pop(id, 0)
+                blamed = Result(id, None, error, took, handle.index, output=output, reruns=reruns)
                 continue
             if position < verdict.ended or position == verdict.running:
                 self._reruns[id] = self._reruns.get(id, 0) + 1
@@ -383,27 +378,6 @@ class Pool:
         if blamed is not None:
             self.deliver([blamed])
 
-    def _timed_out(self, args: tuple[Any, ...]) -> TaskTimeout:
-        return TaskTimeout(describe(args), self._timeout or 0.0)
-
-    def _crashed(self, handle: Handle, args: tuple[Any, ...]) -> WorkerCrashed:
-        note = ""
-        if handle.exitcode == CONNECTION_LOST:
-            note = "The task closed the descriptor that leads from the worker to its parent."
-        elif handle.exitcode == -signal.SIGKILL:
-            kills = cgroup.oom_kills()
-            if kills is not None and self._oom_kills is not None and kills > self._oom_kills:
-                note = "It is likely out of memory: the kernel has just killed a process of this group for that reason."
-            self._oom_kills = kills
-        return WorkerCrashed(describe(args), handle.index, handle.pid, handle.exitcode, handle.peak_bytes, note)
-
-    def _remove(self, handle: Handle) -> None:
-        for fd in (handle.connection, handle.stderr, handle.pidfd):
-            if fd is not None and self._roles.pop(fd, None) is not None:
-                self._poll.unregister(fd)
-        handle.close()
-        self._handles.remove(handle)
-
     # ------------------------------------------------------------------ the end
     def _wind_down(self, deadline: float) -> None:
         """Let what runs end, by *deadline*."""
@@ -411,9 +385,7 @@ class Pool:
         if not self._stopping:
             self._stopping = True
             for handle in self._handles:
-                if handle.calls.ids:
-                    handle.asked += 1
-                    self._send(handle, wire.message(wire.HAND_BACK, _ALL))
+                self._take_back(handle)
         self._backlog.clear()
         self._suspects.clear()
         for handle in self._handles:
@@ -424,8 +396,7 @@ class Pool:
             elif not handle.ready and self._recipe.setup is None:
                 late = True  # it has nothing to end
             elif handle.ready and not handle.calls.ids and handle.condemned is None:
-                handle.leaving = now
-                self._send(handle, wire.message(wire.EXIT))
+                self._crew.let_go(handle, now)
                 late = False
             else:
                 late = now >= deadline
@@ -442,9 +413,4 @@ class Pool:
 
     def close(self) -> None:
         """End every worker that is left, and give back all but the wake-up descriptor."""
-        for handle in self._handles[:]:
-            handle.kill()
-            handle.reap()
-            handle.forward_stderr()
-            self._remove(handle)
-        self._memory.close()
+        self._crew.close()

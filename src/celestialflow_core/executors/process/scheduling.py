@@ -27,11 +27,11 @@ def next_lease(handles: Sequence[Handle], size: int, waiting: int) -> tuple[Hand
     if best is None:
         return None
     if idle:
-        return best, min(size, -(-waiting // idle))
+        return best, min(size, -(-waiting // idle), best.room)
     has = len(best.calls)
     if has > size or (waiting < size and has > size // 2):
         return None
-    return best, min(size, waiting)
+    return best, min(size, waiting, best.room)
 
 
 def victim_of(handles: Sequence[Handle]) -> tuple[Handle, int] | None:
@@ -39,7 +39,7 @@ def victim_of(handles: Sequence[Handle]) -> tuple[Handle, int] | None:
     idle = sum(1 for handle in handles if handle.free and not handle.calls.ids)
     if not idle:
         return None
-    busy = max((handle for handle in handles if handle.free), key=lambda handle: len(handle.calls))
+    busy = max((handle for handle in handles if handle.settled), key=lambda handle: len(handle.calls))
     waiting = len(busy.calls) - 1
     return (busy, share_of(waiting, idle)) if waiting > 0 else None
 

@@ -31,22 +31,31 @@ class Recipe:
     setup: Shipped | None
     threads: int
     """How many threads a numerical library may use in one worker."""
+    envs: list[dict[str, str]]
+    """The variables that the user gives to each worker, by its index."""
     argv: list[str] = attrs.field(factory=lambda: list(sys.argv))
     path: list[str] = attrs.field(factory=lambda: _search_path())
     cwd: str = attrs.field(factory=lambda: _working_folder())
 
-    def env(self) -> dict[str, str]:
-        """The variables that workers have beside the parent's."""
-        return {name: str(self.threads) for name in _THREAD_COUNTS if name not in os.environ}
+    def env(self, index: int) -> dict[str, str]:
+        """The variables that worker *index* has beside the parent's, or in their place."""
+        counts = {name: str(self.threads) for name in _THREAD_COUNTS if name not in os.environ}
+        return {**counts, **self.envs[index]}
 
-    def preamble(self) -> list[wire.Buffer]:
-        """The message that makes a fresh interpreter a worker of this run."""
+    def preamble(self, index: int, token: str) -> list[wire.Buffer]:
+        """The message that makes a fresh interpreter worker *index* of this run.
+
+        Args:
+            index: The worker's index.
+            token: What marks its output.
+        """
         parts = {
             "argv": self.argv,
             "cwd": self.cwd,
-            "env": self.env(),
+            "env": self.env(index),
             "func": self.func.data,
             "setup": self.setup and self.setup.data,
+            "token": token,
         }
         return wire.message(wire.PREAMBLE, 0, [pickle.dumps(parts, 5)])
 
@@ -57,14 +66,15 @@ class Spawned:
 
     process: subprocess.Popen[bytes]
     connection: int
+    stdout: int
     stderr: int
     pidfd: int | None
     """Readable when the process has ended; None where the system has no such thing."""
     parent_peak: int
-    """The most memory that this process had held, which the child's figure starts from."""
+    """The most memory that this process had held, in KiB, which the child's figure starts from."""
 
 
-def spawn(recipe: Recipe, index: int, memory: int) -> Spawned:
+def spawn(recipe: Recipe, index: int, slot: int, memory: int) -> Spawned:
     """Start a worker.
 
     The child is killed by the kernel when the calling thread ends, so this is called in one that lives long enough.
@@ -72,6 +82,7 @@ def spawn(recipe: Recipe, index: int, memory: int) -> Spawned:
     Args:
         recipe: What it is made from.
         index: The worker's index.
+        slot: Its place in the shared memory.
         memory: The descriptor of the shared memory.
 
     Raises:
@@ -83,22 +94,25 @@ def spawn(recipe: Recipe, index: int, memory: int) -> Spawned:
         near, far = descriptors.pair()
         opened.append(near)
         given.append(far)
+        stdout, stdout_far = descriptors.pipe()
+        opened.append(stdout)
+        given.append(stdout_far)
         stderr, stderr_far = descriptors.pipe()
         opened.append(stderr)
         given.append(stderr_far)
-        null = descriptors.above_stdio(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        null = descriptors.above_stdio(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         given.append(null)
         code = (
             f"import sys; sys.path[:] = {recipe.path!a}; "
-            f"from {__package__}._worker import main; main({far}, {memory}, {index}, {os.getpid()})"
+            f"from {__package__}._worker import main; main({far}, {memory}, {slot}, {index}, {os.getpid()})"
         )
         process = subprocess.Popen(
             [sys.executable, *_interpreter_flags(), "-c", code],
             stdin=null,
-            stdout=None if descriptors.standard_stream_is_open(1) else null,
+            stdout=stdout_far,
             stderr=stderr_far,
             pass_fds=(far, memory),
-            env={**os.environ, **recipe.env()},
+            env={**os.environ, **recipe.env(index)},
         )
     except BaseException:
         for fd in opened:
@@ -110,6 +124,7 @@ def spawn(recipe: Recipe, index: int, memory: int) -> Spawned:
     return Spawned(
         process=process,
         connection=near,
+        stdout=stdout,
         stderr=stderr,
         pidfd=_pidfd(process.pid),
         parent_peak=_peak(),
@@ -131,9 +146,14 @@ def _pidfd(pid: int) -> int | None:
 
 
 def _peak() -> int:
-    import resource
+    # Not ru_maxrss, which is also that of the program from which this one was started.
+    try:
+        status = Path("/proc/self/status").read_bytes()
+        return int(status[status.index(b"VmHWM:") + 6 :].split(None, 1)[0])
+    except (OSError, ValueError):
+        import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _search_path() -> list[str]:

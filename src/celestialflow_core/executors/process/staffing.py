@@ -17,7 +17,7 @@ from celestialflow_core.executors.process.handle import Handle
 __all__ = ["Staffing"]
 
 _TRIES = 3
-_SPARE_DESCRIPTORS = 16  # three for a worker, six more while it starts, some for the program
+_SPARE_DESCRIPTORS = 16  # four for a worker, seven more while it starts, some for the program
 
 
 class Staffing:
@@ -35,7 +35,8 @@ class Staffing:
         self.limit = limit
         self.warnings: deque[str] = deque()
         self._wanted = limit
-        self._failures = 0
+        self._failures = 0  # since a new worker has last run a call
+        self._in_vain = 0  # since any worker has
 
     def may_start(self, present: int) -> bool:
         """Whether the descriptors reach for one more worker beside the *present* ones."""
@@ -44,6 +45,12 @@ class Staffing:
             return True
         self._shrink(present, f"only {left} more file descriptors may be opened (ulimit -n)")
         return False
+
+    @staticmethod
+    def may_start_heir() -> bool:
+        """Whether the descriptors reach for one that is to replace another; if not, that one has to leave first."""
+        left = descriptors.descriptors_left()
+        return left is None or left >= _SPARE_DESCRIPTORS
 
     def refused(self, error: OSError, present: int) -> None:
         """The system refused to start a worker.
@@ -59,24 +66,28 @@ class Staffing:
         """A worker ended before it ran a call, while *at_work* others have proved that they can.
 
         Raises:
-            WorkerSetupError: It was the last of too many in a row.
+            WorkerSetupError: It was the last of too many in a row, and nobody ran a call in between.
         """
         self._failures += 1
-        if self._failures < _TRIES:
+        self._in_vain += 1
+        if (self._failures if at_work else self._in_vain) < _TRIES:
             return
+        said = handle.output.of(0) or ""
         how = f"exit status {handle.exitcode}" if (handle.exitcode or 0) >= 0 else f"signal {-(handle.exitcode or 0)}"
         if at_work:
-            last = handle.stderr_text.strip().splitlines()[-1:]
+            last = said.strip().splitlines()[-1:]
             self._shrink(at_work, f"others end before they can run a call ({how}: {''.join(last)[:200]})")
             return
         raise WorkerSetupError(
             f"{_TRIES} worker processes in a row ended before they could run a call; the last with {how}.",
-            handle.stderr_text,
+            said,
         )
 
-    def proved(self) -> None:
-        """A new worker has run its first call."""
-        self._failures = 0
+    def worked(self, *, first: bool) -> None:
+        """A worker has run calls; its *first* ones or others."""
+        self._in_vain = 0
+        if first:
+            self._failures = 0
 
     def _shrink(self, limit: int, reason: str) -> None:
         self.limit = limit

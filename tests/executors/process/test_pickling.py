@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from celestialflow_core._call import Spread
 from celestialflow_core.errors import NotPicklable, RemoteError, WorkerSetupError
 from celestialflow_core.executors.interface import Work
 from celestialflow_core.executors.process import ProcessExecutor, leasing, wire
@@ -21,13 +22,15 @@ ATOM = st.one_of(
 
 def _across(args, limit):
     """The arguments as the worker gets them, and the kind of message that they travelled in."""
-    packing = leasing.pack(args, Outgoing())
+    packing = leasing.pack(list(map(Spread, args)), Outgoing())
     data = b"".join(packing.buffers)
     kind, count, size = wire._HEADER.unpack(data[:16])
     body = bytearray(data[16:])
     assert size == len(body)
-    items = _plain_items(count, body) if kind == wire.PLAIN_LEASE else map(decode, _framed_items(count, body))
-    return kind, list(items)[:limit]
+    if kind == wire.FRAMED_LEASE:
+        return kind, list(map(decode, _framed_items(count, body)))[:limit]
+    items, _, spread = _plain_items(count, body)
+    return kind, list(items if spread else zip(items, strict=True))[:limit]
 
 
 @given(st.integers(0, 3).flatmap(lambda n: st.lists(st.tuples(*[ATOM] * n), min_size=1, max_size=20)))

@@ -64,12 +64,14 @@ class Packed:
 class Lease:
     """Calls that this worker has. Both threads pop from ``items``, from either end; that is atomic."""
 
-    __slots__ = ("count", "framed", "items")
+    __slots__ = ("count", "framed", "items", "spread")
 
-    def __init__(self, items: deque[Any], framed: bool) -> None:
+    def __init__(self, items: deque[Any], framed: bool, spread: bool) -> None:
         self.items = items
         self.count = len(items)
         self.framed = framed
+        self.spread = spread
+        """False where the items are the only argument of each call; else they are tuples, or become tuples."""
 
 
 def main(connection: int, memory: int, slot: int, index: int, parent: int) -> None:
@@ -213,7 +215,7 @@ class _Worker:
 
     def _run(self, lease: Lease) -> None:
         """Run the calls of *lease*, as far as the listener does not take them away."""
-        func, framed, items = self._func, lease.framed, lease.items
+        func, framed, spread, items = self._func, lease.framed, lease.spread, lease.items
         counts, times, clock = self._counts, self._times, time.monotonic
         add_value, add_seconds = self._values.append, self._seconds.append
         started = counts[STARTED]
@@ -228,7 +230,7 @@ class _Worker:
                 try:
                     if framed:
                         args = _unpacked(args)
-                    value = func(*args)
+                    value = func(*args) if spread else func(args)
                     if type(value) not in ATOMS:
                         value = Packed(_packed(value), False)
                 except BaseException as error:
@@ -299,9 +301,9 @@ class _Worker:
                 os._exit(0)
             kind, count, body = received
             if kind == wire.PLAIN_LEASE:
-                self._enqueue(_plain_items(count, body), False)
+                self._enqueue(*_plain_items(count, body))
             elif kind == wire.FRAMED_LEASE:
-                self._enqueue(_framed_items(count, body), True)
+                self._enqueue(_framed_items(count, body), True, True)
             elif kind == wire.DEFINE:
                 self._queue.put(body)
             elif kind == wire.HAND_BACK:
@@ -316,10 +318,10 @@ class _Worker:
         unfinished = self._received - self._finished
         return unfinished > 1 or (unfinished == 1 and (self._live[-1].count > 1 or bool(self._seconds)))
 
-    def _enqueue(self, items: deque[Any], framed: bool) -> None:
+    def _enqueue(self, items: deque[Any], framed: bool, spread: bool) -> None:
         while self._live and not self._live[0].items:
             self._live.popleft()
-        lease = Lease(items, framed)
+        lease = Lease(items, framed, spread)
         self._live.append(lease)
         self._received += 1
         self._queue.put(lease)
@@ -336,12 +338,15 @@ class _Worker:
         self._send(wire.HANDED_BACK, given)
 
 
-def _plain_items(count: int, body: bytearray) -> deque[tuple[Any, ...]]:
+def _plain_items(count: int, body: bytearray) -> tuple[deque[Any], bool, bool]:
+    """The items of a lease of atoms, and what `Lease` is told about them."""
     view = memoryview(body)
     arity = int.from_bytes(view[:4], "little")
+    if arity == 1:
+        return deque(decode(view[4:])), False, False
     if not arity:
-        return deque(repeat((), count))
-    return deque(zip(*[iter(decode(view[4:]))] * arity, strict=True))
+        return deque(repeat((), count)), False, True
+    return deque(zip(*[iter(decode(view[4:]))] * arity, strict=True)), False, True
 
 
 def _framed_items(count: int, body: bytearray) -> deque[memoryview]:

@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["CallQueue"]
 
-Columns = tuple[list[int], list[tuple[Any, ...]]]
+Columns = tuple[list[int], list[Any]]
 
 
 class CallQueue:
@@ -21,17 +21,18 @@ class CallQueue:
 
     def __init__(self) -> None:
         self.ids: list[int] = []
-        self.args: list[tuple[Any, ...]] = []
+        self.args: list[Any] = []
+        """The only argument of each call, or its arguments as a `Spread`."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def append(self, ids: Sequence[int], args: Sequence[tuple[Any, ...]]) -> None:
+    def append(self, ids: Sequence[int], args: Sequence[Any]) -> None:
         """Add calls behind the others."""
         self.ids += ids
         self.args += args
 
-    def prepend(self, ids: Sequence[int], args: Sequence[tuple[Any, ...]]) -> None:
+    def prepend(self, ids: Sequence[int], args: Sequence[Any]) -> None:
         """Add calls before the others."""
         self.ids[:0] = ids
         self.args[:0] = args

@@ -15,7 +15,7 @@ from typing import Any
 
 import celestialflow_core.executors.process.failures as failures
 import celestialflow_core.executors.process.wire as wire
-from celestialflow_core._call import Result
+from celestialflow_core._call import Result, Spread, args_of
 from celestialflow_core.errors import NotPicklable
 from celestialflow_core.executors.interface import describe
 from celestialflow_core.executors.process.pickling import ATOMS, Outgoing, decode
@@ -46,23 +46,27 @@ class Packing:
         self.refused = refused
 
 
-def atoms_of(args: Sequence[Args]) -> tuple[int, list[Any]] | None:
+def atoms_of(args: Sequence[Any]) -> tuple[int, Sequence[Any]] | None:
     """The arity and all arguments in a row, if every argument is an atom and the batch is of one arity, else None."""
-    arities = set(map(len, args))
-    if len(arities) != 1:
-        return None
-    flat = list(chain.from_iterable(args))
-    kinds = set(map(type, flat))
+    arity, flat = 1, args
+    kinds = set(map(type, args))
+    if Spread in kinds:
+        arities = set(map(len, map(args_of, args)))
+        if len(arities) != 1:
+            return None
+        arity = arities.pop()
+        flat = list(chain.from_iterable(map(args_of, args)))
+        kinds = set(map(type, flat))
     if not kinds <= ATOMS:
         return None
     if len(args) > 1 and not kinds.isdisjoint((str, bytes)):
         size = sum([len(value) for value in flat if type(value) is str or type(value) is bytes])
         if size > _LEASE_BYTES:
             return None
-    return arities.pop(), flat
+    return arity, flat
 
 
-def pack(args: Sequence[Args], outgoing: Outgoing) -> Packing:
+def pack(args: Sequence[Any], outgoing: Outgoing) -> Packing:
     """Pack a lease of calls with these *args* for the worker that *outgoing* leads to."""
     plain = atoms_of(args)
     if plain is not None:
@@ -73,7 +77,7 @@ def pack(args: Sequence[Args], outgoing: Outgoing) -> Packing:
     frames: list[bytes] = []
     refused: list[tuple[int, NotPicklable]] = []
     size = taken = 0
-    for position, each in enumerate(args):
+    for position, each in enumerate(map(args_of, args)):
         taken += 1
         try:
             frame, definitions = outgoing.encode(each)
@@ -150,7 +154,7 @@ def _unpickling_culprit(args: Args) -> int | None:
 
 def unframed(
     ids: list[int],
-    args: list[Args],
+    args: list[Any],
     seconds: list[float],
     worker: int,
     framed: list[tuple[bool, Any]],
@@ -166,6 +170,6 @@ def unframed(
     """
     rows = zip(ids, args, seconds, framed, reruns, strict=True)
     return [
-        result_of(id, each, took, worker, *frame, reruns=again, output=partial(output, position))
+        result_of(id, args_of(each), took, worker, *frame, reruns=again, output=partial(output, position))
         for position, (id, each, took, frame, again) in enumerate(rows)
     ]

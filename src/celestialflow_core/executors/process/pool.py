@@ -20,7 +20,7 @@ import celestialflow_core.executors.process.descriptors as descriptors
 import celestialflow_core.executors.process.leasing as leasing
 import celestialflow_core.executors.process.scheduling as scheduling
 import celestialflow_core.executors.process.wire as wire
-from celestialflow_core._call import Calls, Result, Successes
+from celestialflow_core._call import Calls, Result, Successes, args_of
 from celestialflow_core.errors import WorkerSetupError
 from celestialflow_core.executors.interface import Deliver
 from celestialflow_core.executors.lease import LeaseSizer
@@ -144,7 +144,7 @@ class Pool:
     def _turn(self) -> None:
         while self._inbox:
             calls = self._inbox.popleft()
-            self._backlog.append(calls.ids, calls.args)
+            self._backlog.append(calls.ids, calls.arguments())
         if self._stop_at is None:
             self._hand_out()
         else:
@@ -360,7 +360,8 @@ class Pool:
         for position, (id, each) in enumerate(zip(ids, args, strict=True)):
             if position == verdict.charged or (overran and position == verdict.running):
                 late = self._deadlines if overran else None
-                error = late.error(handle, each) if late else self._crashes.error(id, each, handle)
+                call_args = args_of(each)
+                error = late.error(handle, call_args) if late else self._crashes.error(id, call_args, handle)
                 _, _, since = self._memory.read(handle.slot)
                 took = time.monotonic() - since
                 output = handle.output.of(handle.done + position + 1)

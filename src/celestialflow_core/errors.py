@@ -109,6 +109,8 @@ class WorkerCrashed(CelestialFlowError):
         self.peak_bytes = peak_bytes
         self.note = note
         self.crashes = crashes
+        self.attempt: tuple[int, int] | None = None
+        """Which attempt of how many it was; set when the run accounts for it."""
 
     @property
     def signal_name(self) -> str | None:
@@ -130,7 +132,8 @@ class WorkerCrashed(CelestialFlowError):
             how = f"exited with code {self.exitcode}"
         else:
             how = "died"
-        text = f"{who} {how} while running {self.task or 'a batch that held this task'}."
+        which = f", attempt {self.attempt[0]} of {self.attempt[1]}" if self.attempt else ""
+        text = f"{who} {how} while running {self.task or 'a batch that held this task'}{which}."
         if self.peak_bytes:
             text += f" It had held up to {self.peak_bytes / 2**20:.0f} MiB."
         if self.note:

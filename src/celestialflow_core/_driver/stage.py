@@ -29,6 +29,7 @@ from celestialflow_core.executors.interface import AsyncExecutor, Executor
 
 __all__ = ["Stage"]
 
+DEADLY = 2  # a call that has ended so many workers is not tried again, whoever asks for it
 FATAL = -1  # the id of a result that speaks for the whole executor
 
 
@@ -255,6 +256,7 @@ class Stage:
             self.account.abandoned += 1
         elif isinstance(error, WorkerCrashed):
             self.account.crashes += 1
+            error.attempt = (attempt, self.retry.max_retries + 1)
         try:
             delay = self._delay(task, error, attempt)
         except KeyboardInterrupt:
@@ -275,6 +277,8 @@ class Stage:
     def _delay(self, task: Any, error: BaseException, attempt: int) -> float | None:
         """Seconds until the next attempt, or None if there is none."""
         if attempt > self.retry.max_retries or not self.retrying:
+            return None
+        if isinstance(error, WorkerCrashed) and error.crashes >= DEADLY:
             return None
         if not self.customs.decides_retries:
             return self.retry.backoff.delay(attempt, self.random()) if self.retry.wants(error) else None

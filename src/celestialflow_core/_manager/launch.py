@@ -24,6 +24,7 @@ from celestialflow_core.plugins import resolve
 
 if TYPE_CHECKING:
     from celestialflow_core._manager.core import Core
+    from celestialflow_core._observe.progress import ProgressManager
 
 __all__ = ["launch"]
 
@@ -59,7 +60,10 @@ def launch(
     if options.show_progress:
         from celestialflow_core._observe.progress import ProgressManager
 
-        observers.append(ProgressManager())
+        progress = ProgressManager()
+        observers.append(progress)
+        if hasattr(workers.executor, "on_output"):
+            workers.executor.on_output = _above(progress)
 
     def report(hook: str, plugin: str, error: Exception) -> None:
         log.warning(f"{hook} of plugin {plugin!r} raised {error_text(error, 200)}")
@@ -119,6 +123,17 @@ def launch(
         conclude=conclude,
         done=lambda: core.done(stage, workers),
     )
+
+
+def _above(progress: ProgressManager) -> Callable[[int, str, bytes], None]:
+    """Shows what workers write above the bar."""
+    from celestialflow_core.executors.process.output import to_own_streams
+
+    def show(worker: int, stream: str, lines: bytes) -> None:
+        with progress.above():
+            to_own_streams(worker, stream, lines)
+
+    return show
 
 
 def _summary(name: str, mode: str, run: Run, **extra: Any) -> RunSummary:

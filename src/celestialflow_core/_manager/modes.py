@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import attrs
@@ -92,6 +93,7 @@ def choose(execution_mode: Any, func: Callable[..., Any], options: Options, regi
     if isinstance(execution_mode, str):
         factory = registry.executor_factory(execution_mode)
         capabilities, awaits = getattr(factory, "capabilities", None), getattr(factory, "is_async", None)
+        _check_option_names(execution_mode, getattr(factory, "options", None), options.executor_options)
         return Mode(
             name=execution_mode,
             make=functools.partial(_make_named, execution_mode, factory, options),
@@ -124,6 +126,17 @@ def choose(execution_mode: Any, func: Callable[..., Any], options: Options, regi
         f"execution_mode must be the name of an executor ({', '.join(registry.executors)}), an executor, a "
         f"concurrent.futures.Executor, or a function that makes one, got {execution_mode!r}."
     )
+
+
+def _check_option_names(mode: str, known: Any, given: Mapping[str, Any]) -> None:
+    """Refuse an option that an executor does not have, where its factory says which it has."""
+    if not isinstance(known, set | frozenset):
+        return
+    for name in given:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            advice = f"Did you mean {close[0]!r}?" if close else f"It takes: {', '.join(sorted(known)) or 'none'}."
+            raise TypeError(f"execution_mode={mode!r} has no executor option {name!r}. {advice}")
 
 
 def _make_named(name: str, factory: Callable[..., Any], options: Options) -> Any:

@@ -41,8 +41,11 @@ class TextBar(_Tallied, _tqdm.tqdm):  # type: ignore[misc]  # tqdm has no types
 def text_bar(tally: Tally, desc: str, clock: Any, stream: TextIO) -> Any:
     """A bar on *stream*."""
     _share_lock(TextBar)
-    # Some terminals (a container's, an editor's) say that they have no columns, and tqdm then draws nothing.
-    width = {"dynamic_ncols": True} if _columns(stream) else {"ncols": 80}
+    # Some terminals (a container's, an editor's) say that they have no columns and no lines: tqdm then draws nothing.
+    columns, lines = _size(stream)
+    width: dict[str, Any] = {"dynamic_ncols": True} if columns else {"ncols": 80}
+    if lines < 2:
+        width["nrows"] = 24
     return _open(TextBar, tally, desc, clock, file=stream, **width)
 
 
@@ -64,11 +67,12 @@ def notebook_bar(tally: Tally, desc: str, clock: Any) -> Any:
     return _open(NotebookBar, tally, desc, clock)
 
 
-def _columns(stream: TextIO) -> int | None:
+def _size(stream: TextIO) -> tuple[int, int]:
+    """The columns and lines of the terminal behind *stream*, as far as it tells."""
     try:
-        return os.get_terminal_size(stream.fileno()).columns
-    except (OSError, ValueError):
-        return None
+        return os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return 0, 0
 
 
 def _share_lock(kind: Any) -> None:

@@ -11,7 +11,8 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
 from celestialflow_core._observe.interface import RunInfo, Settled, Summary
@@ -97,6 +98,16 @@ class ProgressManager:
                 view.close()
             except Exception as error:
                 self._drop(error)
+
+    @contextmanager
+    def above(self) -> Iterator[None]:
+        """What is written to the terminal meanwhile, from any thread, stands above the bar."""
+        bar = self._view.bar if isinstance(self._view, _Bar) else None
+        if bar is None or not hasattr(type(bar), "external_write_mode"):
+            yield
+            return
+        with type(bar).external_write_mode(file=bar.fp):
+            yield
 
     def _drop(self, error: Exception) -> None:
         # A closed stream, a full disk behind it, a widget whose kernel is gone: no reason to end a run.

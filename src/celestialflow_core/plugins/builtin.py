@@ -38,11 +38,13 @@ class BuiltinFactory:
         target: Where the class is, as "module:name".
         capabilities: What its executors can do.
         is_async: Whether they await the function.
+        options: The names of the ``executor_options`` that they take.
     """
 
     target: str
     capabilities: frozenset[str]
     is_async: bool = False
+    options: frozenset[str] = frozenset()
 
     def __call__(self, worker_limit: int | None = None, **options: Any) -> Executor | AsyncExecutor:
         module, _, name = self.target.partition(":")
@@ -62,12 +64,15 @@ class BuiltinExecutor:
         return {self.name: self.factory}
 
 
-def _builtin(name: str, target: str, *capabilities: str, is_async: bool = False) -> BuiltinExecutor:
+def _builtin(name: str, target: str, *capabilities: str, is_async: bool = False, options: str = "") -> BuiltinExecutor:
     target = f"celestialflow_core.executors.{target}"
-    return BuiltinExecutor(name, BuiltinFactory(target, frozenset(capabilities), is_async))
+    factory = BuiltinFactory(target, frozenset(capabilities), is_async, frozenset(options.split()))
+    return BuiltinExecutor(name, factory)
 
 
 serial = _builtin("serial", "serial:SerialExecutor", "setup", "inline")
 thread = _builtin("thread", "thread:ThreadExecutor", "timeout", "setup")
-process = _builtin("process", "process:ProcessExecutor", "timeout", "setup")
+process = _builtin(
+    "process", "process:ProcessExecutor", "timeout", "setup", options="max_tasks_per_worker max_worker_memory env"
+)
 aio = _builtin("async", "aio:AsyncioExecutor", "timeout", "setup", is_async=True)

@@ -12,7 +12,8 @@ import cloudpickle
 import pytest
 
 from celestialflow_core.executors import worker
-from celestialflow_core.executors._packing import TEXT_LIMIT, format_error_text, pack_error, safe_text
+from celestialflow_core.executors._packing import pack_error
+from celestialflow_core.executors.tracebacks import TEXT_LIMIT, safe_text, traceback_text
 from celestialflow_core.executors.worker import FunctionRef, Returned, Shipment, run_batch
 
 pytestmark = pytest.mark.pure
@@ -94,6 +95,7 @@ def test_stub_is_the_standard_library_and_cloudpickle_alone() -> None:
         "celestialflow_core",
         "celestialflow_core.executors",
         "celestialflow_core.executors._packing",
+        "celestialflow_core.executors.tracebacks",
         "celestialflow_core.executors.worker",
     }
     assert set(eval(done.stdout)) == ours
@@ -149,7 +151,7 @@ def test_error_text_shows_where_and_why() -> None:
     error = _raised(ValueError("late"))
     error.__cause__ = _raised(KeyError("early"))
     error.add_note("a note")
-    text = format_error_text(error)
+    text = traceback_text(error)
     assert text.index("KeyError: 'early'") < text.index("direct cause") < text.index("ValueError: late\na note")
     assert "in _raised" in text
 
@@ -160,7 +162,7 @@ def test_error_text_is_bounded_for_chains(length: int) -> None:
     errors = [ValueError(f"number {number}") for number in range(length)]
     for one, other in zip(errors, errors[1:] + errors[:1], strict=True):
         one.__cause__ = other
-    text = format_error_text(errors[0])
+    text = traceback_text(errors[0])
     assert len(text) <= TEXT_LIMIT
     assert "ValueError: number 0" in text
 
@@ -175,10 +177,10 @@ def test_error_text_is_bounded_for_frames_and_characters() -> None:
     """A thousand frames and a message of five megabytes fit, with both ends."""
     with pytest.raises(ValueError, match="deep") as caught:
         _deep(800)
-    text = format_error_text(caught.value)
+    text = traceback_text(caught.value)
     assert text.count("in _deep") < 100
-    assert "frames)" in text
-    text = format_error_text(_raised(ValueError("x" * 5_000_000 + "end")))
+    assert "frames are left out)" in text
+    text = traceback_text(_raised(ValueError("x" * 5_000_000 + "end")))
     assert len(text) <= TEXT_LIMIT
     assert text.startswith("Traceback")
     assert text.endswith("end\n")
@@ -186,7 +188,7 @@ def test_error_text_is_bounded_for_frames_and_characters() -> None:
 
 def test_error_text_names_what_is_in_a_group() -> None:
     """Each part of a group has its lines."""
-    text = format_error_text(ExceptionGroup("several", [ValueError("one"), _raised(KeyError("two"))]))
+    text = traceback_text(ExceptionGroup("several", [ValueError("one"), _raised(KeyError("two"))]))
     assert "ValueError: one" in text
     assert "KeyError: 'two'" in text
 
@@ -194,7 +196,7 @@ def test_error_text_names_what_is_in_a_group() -> None:
 def test_text_that_cannot_be_made_is_replaced() -> None:
     """A __str__ that raises is named, and raises nothing."""
     assert "whose str() raises RuntimeError" in safe_text(Silent())
-    assert "whose str() raises RuntimeError" in format_error_text(_raised(Silent()))
+    assert "whose str() raises RuntimeError" in traceback_text(_raised(Silent()))
 
 
 def test_packed_error_survives_or_says_why() -> None:

@@ -314,9 +314,9 @@ class Stage:
         output: str | None = None,
     ) -> Outcome[Any, Any]:
         if traceback is None and (self.wants_outcomes or self.customs.listens("on_error")):
-            from celestialflow_core.executors._packing import format_error_text
+            from celestialflow_core.executors.tracebacks import traceback_text
 
-            traceback = format_error_text(error)
+            traceback = traceback_text(error)
         key = self._keys.pop(id, task)
         return Outcome(
             id, task, "error", None, error, attempts, seconds, worker, key, traceback, output, stage=self.name

@@ -17,9 +17,9 @@ from concurrent.futures import Executor as Pool
 from celestialflow_core._call import Call, Calls, Result
 from celestialflow_core.errors import CelestialFlowError, WorkerCrashed, WorkerSetupError
 from celestialflow_core.executors._flight import Batch, Flight
-from celestialflow_core.executors._packing import reason_of
 from celestialflow_core.executors._pools import Closing, exit_of, processes_of
 from celestialflow_core.executors.interface import describe
+from celestialflow_core.executors.tracebacks import reason_of
 
 __all__ = ["Inquiry", "made"]
 

@@ -14,7 +14,7 @@ from concurrent.futures import Executor as Pool
 from concurrent.futures import Future
 from typing import Any
 
-from celestialflow_core.executors._packing import reason_of
+from celestialflow_core.executors.tracebacks import reason_of
 
 __all__ = ["Closing", "ask_to_cancel", "exit_of", "has_processes", "processes_of"]
 

@@ -7,8 +7,9 @@ from typing import Any
 import celestialflow_core.executors.worker as stub
 from celestialflow_core._call import Result
 from celestialflow_core.errors import CelestialFlowError, NotPicklable, RemoteError, WorkerSetupError
-from celestialflow_core.executors._packing import load, reason_of
+from celestialflow_core.executors._packing import load
 from celestialflow_core.executors.interface import describe
+from celestialflow_core.executors.tracebacks import reason_of
 
 __all__ = ["failure_result", "function_error", "function_not_picklable"]
 

@@ -25,10 +25,10 @@ from celestialflow_core.errors import CelestialFlowError, WorkerCrashed
 from celestialflow_core.executors._flight import Batch, Flight
 from celestialflow_core.executors._inquiry import SETTLING, Inquiry
 from celestialflow_core.executors._pace import Pace
-from celestialflow_core.executors._packing import reason_of
 from celestialflow_core.executors._pools import Closing, has_processes
 from celestialflow_core.executors._verdicts import failure_result, function_error, function_not_picklable
 from celestialflow_core.executors.interface import Deliver, Work, describe
+from celestialflow_core.executors.tracebacks import reason_of
 
 __all__ = ["FuturesExecutor"]
 

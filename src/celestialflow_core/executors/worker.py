@@ -31,14 +31,9 @@ from typing import Any
 import cloudpickle
 
 import celestialflow_core.executors._packing as _packing
-from celestialflow_core.executors._packing import (
-    PLAIN,
-    dump,
-    format_error_text,
-    load,
-    pack_error,
-    reason_of,
-)
+import celestialflow_core.executors.tracebacks as _tracebacks
+from celestialflow_core.executors._packing import PLAIN, dump, load, pack_error
+from celestialflow_core.executors.tracebacks import reason_of, traceback_text
 
 __all__ = ["Failure", "FunctionRef", "Problem", "Returned", "Shipment", "Unsent", "run_batch", "ship_by_value"]
 
@@ -100,7 +95,7 @@ class FunctionRef:
             try:
                 self.func = load(self.blob or b"")
             except BaseException as error:
-                self.problem = ("unpickling", reason_of(error), format_error_text(error))
+                self.problem = ("unpickling", reason_of(error), traceback_text(error))
                 return None
             if len(functions) >= FUNCTIONS_KEPT:
                 functions.pop(next(iter(functions)), None)
@@ -238,7 +233,7 @@ def _pack(failure: Failure) -> Failure:
     id, seconds, kind, detail = failure
     if not isinstance(detail, BaseException):
         return failure
-    return id, seconds, kind, (*pack_error(detail), format_error_text(detail))
+    return id, seconds, kind, (*pack_error(detail), traceback_text(detail))
 
 
 def _returned(
@@ -313,5 +308,5 @@ def run_batch(function: FunctionRef, calls: Shipment, budget: float = float("inf
 
 def ship_by_value() -> None:
     """From now on, cloudpickle sends the stub's code with each batch, for workers that cannot import it."""
-    for module in (_packing, sys.modules[__name__]):
+    for module in (_tracebacks, _packing, sys.modules[__name__]):
         cloudpickle.register_pickle_by_value(module)

@@ -248,5 +248,5 @@ for error in manager.get_error_dict().values():
     assert code == 0, stderr
     first, second = stdout.splitlines()
     assert first == "4"
-    assert "got SIGKILL while running task 2. It had held up to 2" in second
+    assert "got SIGKILL while running task 2, attempt 1 of 2. It had held up to 2" in second
     assert "It is likely out of memory" in second

@@ -37,7 +37,7 @@ from celestialflow_core.executors.process.classes import hold_classes
 from celestialflow_core.executors.process.marks import Marker
 from celestialflow_core.executors.process.memory import ENDED, SINCE, STARTED, lines, stack_start
 from celestialflow_core.executors.process.pickling import ATOMS, decode, encode_from_worker
-from celestialflow_core.executors.process.tracebacks import traceback_text
+from celestialflow_core.executors.tracebacks import traceback_text
 
 __all__ = ["CONNECTION_LOST", "main"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from celestialflow_core.errors import WorkerSetupError
-from celestialflow_core.executors.process.tracebacks import traceback_text, type_name
+from celestialflow_core.executors.tracebacks import traceback_text, type_name
 
 __all__ = ["Env", "checked", "environments"]
 

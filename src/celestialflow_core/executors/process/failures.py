@@ -13,19 +13,13 @@ from typing import Any
 
 from celestialflow_core.errors import NotPicklable, RemoteError
 from celestialflow_core.executors.process.pickling import decode, encode_from_worker
-from celestialflow_core.executors.process.tracebacks import safe_text, traceback_text, type_name
+from celestialflow_core.executors.tracebacks import reason_of, safe_text, traceback_text, type_name
 
 __all__ = ["ARGUMENT", "RAISED", "RESULT", "pack", "reason_of", "traceback_text", "unpack"]
 
 RAISED = 0  # the function raised
 ARGUMENT = 1  # the arguments could not be unpickled in the worker
 RESULT = 2  # the result could not be pickled
-
-
-def reason_of(error: BaseException) -> str:
-    """An error as part of a sentence."""
-    text = safe_text(error).strip().rstrip(".")
-    return f"{type_name(error)}: {text}" if text else type_name(error)
 
 
 def pack(error: BaseException, kind: int) -> bytes:

@@ -32,8 +32,8 @@ from celestialflow_core.executors.process.handle import Handle
 from celestialflow_core.executors.process.output import Emit, to_own_streams
 from celestialflow_core.executors.process.recycling import Recycling
 from celestialflow_core.executors.process.spawn import Recipe
-from celestialflow_core.executors.process.tracebacks import traceback_text
 from celestialflow_core.executors.process.verdict import Verdict, judge
+from celestialflow_core.executors.tracebacks import traceback_text
 
 __all__ = ["Pool"]
 

@@ -59,7 +59,7 @@ class Backoff:
         try:
             delay = min(self.maximum, self.initial * float(self.factor) ** (attempt - 1))
         except OverflowError:
-            delay = self.maximum
+            delay = self.maximum if self.initial else 0.0
         return delay * (1.0 - self.jitter * jitter)
 
 

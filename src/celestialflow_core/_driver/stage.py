@@ -202,7 +202,8 @@ class Stage:
     ) -> None:
         known, tasks, tries = self.engine.succeed(ids, now)
         if len(known) != len(ids):  # some were late: settled before, or never ours
-            position = {id: at for at, id in enumerate(ids)}
+            # Of a call that was delivered twice the first delivery counts, so later ones are looked up first.
+            position = {ids[at]: at for at in reversed(range(len(ids)))}
             at = [position[id] for id in known]
             values = [values[i] for i in at]
             seconds = [seconds[i] for i in at]

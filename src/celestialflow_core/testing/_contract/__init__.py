@@ -1,0 +1,1 @@
+"""The tests of `ExecutorContract`, one module for each subject."""

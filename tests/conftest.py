@@ -1,8 +1,8 @@
 """What holds for every test: a folder of its own, nothing left behind, and hypothesis that repeats itself in CI.
 
- - A module that needs neither processes, signals nor sockets says ``pytestmark = pytest.mark.pure``: it also runs on
-   every supported Python.
- - Long proofs are marked ``soak`` and run only where the marker is asked for: ``pytest -m soak``.
+- A module that needs neither processes, signals nor sockets says ``pytestmark = pytest.mark.pure``: it also runs on
+  every supported Python.
+- Long proofs are marked ``soak`` and run only where the marker is asked for: ``pytest -m soak``.
 """
 
 from __future__ import annotations

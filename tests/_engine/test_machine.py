@@ -45,7 +45,10 @@ TAMPERING: dict[str, tuple[str, Callable[[Any], object]]] = {
     "a count is negative": ("negative", lambda engine: setattr(engine, "late", -1)),
     "attempts are known of a settled task": ("attempts are known", lambda engine: engine._tries.__setitem__(0, 1)),
     "more are in flight than may be": ("max_in_flight", lambda engine: setattr(engine, "max_in_flight", 1)),
-    "something is held in a run without order": ("only an ordered run holds", lambda engine: engine._held.update({0: ""})),
+    "something is held in a run without order": (
+        "only an ordered run holds",
+        lambda engine: engine._held.update({0: ""}),
+    ),
     "an event is in the journal twice": (
         "was settled when succeed came",
         lambda engine: engine.journal.add(Event.SUCCEED, 9.0, (0,)),

@@ -171,6 +171,6 @@ def test_key_that_raises_admits_nothing(at: int) -> None:
         if id == at:
             engine.refuse(id, 1.0)
         else:
-            assert engine.admit((id,), (key,), (key,), 1.0) == []
+            assert engine.admit((id,), ("task",), (key,), 1.0) == []
     assert (engine.ready, engine.failed) == (2, 1)
     engine.check()

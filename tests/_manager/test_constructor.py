@@ -234,7 +234,7 @@ def test_a_name_is_found_for_each_kind_of_function(func: Any, name: str) -> None
 def test_tasks_that_are_not_iterable_are_refused(tasks: Any) -> None:
     """By start and by stream, at once, with how to pass one task."""
     for run in (make().start, make().stream, make(double_soon).stream_async):
-        with pytest.raises(TypeError, match="tasks must be an iterable of tasks, got .* To run one task, put it in a li"):
+        with pytest.raises(TypeError, match="tasks must be an iterable of tasks, got .* To run one task, put it in"):
             run(tasks)
 
 
@@ -275,10 +275,11 @@ def test_manager_that_refused_its_tasks_can_be_used() -> None:
 
 
 def test_executor_options_that_nobody_takes_are_refused() -> None:
-    """By name, before the iterable is touched; an executor that is made already takes none at all."""
-    touched = []
-    with pytest.raises(TypeError, match=r"execution_mode='thread' does not take these executor_options \(colour\)"):
-        make(mode="thread", executor_options={"colour": "red"}).start(touched.append(1) or [1])
+    """By name, with those that there are; an executor that is made already takes none at all."""
+    with pytest.raises(TypeError, match="execution_mode='thread' has no executor option 'colour'. It takes: none"):
+        make(mode="thread", executor_options={"colour": "red"})
+    with pytest.raises(TypeError, match="It takes: .*max_tasks_per_worker"):
+        make(mode="process", executor_options={"colour": "red"})
     with pytest.raises(ValueError, match="executor_options are for an executor that is named"):
         make(mode=ScriptedExecutor(), executor_options={"colour": "red"})
 
@@ -286,7 +287,7 @@ def test_executor_options_that_nobody_takes_are_refused() -> None:
 def test_factory_that_makes_no_executor_is_refused_before_a_task_is_taken() -> None:
     """The message names what it made, and what an executor needs."""
     tasks = iter([1, 2])
-    with pytest.raises(TypeError, match="made int, which is no executor: it needs start, submit, stop, slots and capab"):
+    with pytest.raises(TypeError, match="made int, which is no executor: it needs start, submit, stop"):
         make(mode=lambda: 3, log_dir=None).start(tasks)
     assert next(tasks) == 1
 
@@ -350,9 +351,9 @@ def test_override_of_other_shapes() -> None:
     static.start([1])
     assert static.success_dict == {1: 4}
     assert Greedy(double, log_dir=None).start([1]).succeeded == 1
-    with pytest.raises(TypeError, match="get_args of .*TooMany cannot be called: it must take 1 arguments besides self"):
+    with pytest.raises(TypeError, match="get_args of .*TooMany cannot be called: it must take 1 arguments"):
         TooMany(double)
-    with pytest.raises(TypeError, match="process_result of .*Soon is a coroutine function, but it is called, not awaite"):
+    with pytest.raises(TypeError, match="process_result of .*Soon is a coroutine function, but it is called"):
         Soon(double)
     with pytest.raises(TypeError, match="get_args of .*NoMethod must be a method, got 3"):
         NoMethod(double)

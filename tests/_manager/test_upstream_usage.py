@@ -155,7 +155,12 @@ def test_process_result_dict_with_arguments_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     "tasks",
-    [lambda: range(6), lambda: itertools.product("ab", range(3)), lambda: (n for n in range(6)), lambda: "abcdef".__iter__()],
+    [
+        lambda: range(6),
+        lambda: itertools.product("ab", range(3)),
+        lambda: (n for n in range(6)),
+        lambda: "abcdef".__iter__(),
+    ],
     ids=["range", "product", "generator", "iterator"],
 )
 def test_tasks_from_any_iterable(tasks: Any) -> None:

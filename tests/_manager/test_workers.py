@@ -102,9 +102,7 @@ def test_setup_may_be_a_coroutine_function_or_an_async_generator_in_async_mode()
         return current_worker().state
 
     for setup, state in ((connect, "connected"), (session, "session")):
-        manager: TaskManager[int, Any] = TaskManager(
-            job, worker_setup=setup, enable_success_cache=True, log_dir=None
-        )
+        manager: TaskManager[int, Any] = TaskManager(job, worker_setup=setup, enable_success_cache=True, log_dir=None)
         manager.start(range(3))
         assert set(manager.success_dict.values()) == {state}
     assert log == ["up", "down"]
@@ -244,6 +242,6 @@ def test_coroutine_that_blocks_the_loop_is_charged_to_nobody_else() -> None:
             await asyncio.sleep(0.05)
         return task
 
-    manager: TaskManager[int, int] = TaskManager(job, "async", 4, task_timeout=0.5, enable_error_cache=True, log_dir=None)
+    manager: TaskManager[int, int] = TaskManager(job, "async", 4, task_timeout=0.5, enable_error_cache=True)
     manager.start(range(4))
     assert set(manager.error_dict) <= {0}

@@ -37,6 +37,8 @@ class TestAsyncio(ExecutorContract):
 class TestProcess(ExecutorContract):
     """In worker processes."""
 
+    isolated = True
+
     def make_executor(self) -> Executor:
         """The process executor."""
         return ProcessExecutor(worker_limit=2)

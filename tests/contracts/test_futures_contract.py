@@ -59,6 +59,8 @@ class TestThreadPoolFactory(ExecutorContract):
 class TestProcessPoolFactory(ExecutorContract):
     """The standard library's processes."""
 
+    isolated = True
+
     def make_executor(self) -> Executor:
         """Workers are spawned, since a test run has threads."""
         return FuturesExecutor(lambda: ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")))
@@ -66,6 +68,8 @@ class TestProcessPoolFactory(ExecutorContract):
 
 class TestLokyFactory(ExecutorContract):
     """Loky's processes."""
+
+    isolated = True
 
     def make_executor(self) -> Executor:
         """An executor that makes its own."""

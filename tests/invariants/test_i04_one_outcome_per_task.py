@@ -70,7 +70,7 @@ def test_every_task_has_one_outcome_in_a_stream(mode: Any, ending: str, ordered:
     options: dict[str, Any] = {"backoff": Backoff(initial=0.001), "max_in_flight": 40}
     expected: type[BaseException] | None = None
     if ending.startswith("stop"):
-        options["stop"] = Stop(errors=12, when=ending.removeprefix("stop "))
+        options["stop"] = Stop(errors=12, when="now" if ending == "stop now" else "soon")
         expected = TooManyErrors
     elif ending == "iterable raises":
         expected = LookupError
@@ -106,7 +106,7 @@ def test_counts_add_up_after_start(mode: Any, ending: str) -> None:
     pulled: list[int] = []
     options: dict[str, Any] = {"backoff": Backoff(initial=0.001), "max_in_flight": 40}
     if ending.startswith("stop"):
-        options["stop"] = Stop(errors=12, when=ending.removeprefix("stop "))
+        options["stop"] = Stop(errors=12, when="now" if ending == "stop now" else "soon")
     manager = mode.manager(job, enable_success_cache=True, enable_error_cache=True, **options)
     tasks = source(400, pulled, fail_at=170 if ending == "iterable raises" else None)
     try:

@@ -52,7 +52,7 @@ def test_plugins_import_no_executor_before_it_is_used(module: Path) -> None:
 
 def test_executor_is_told_of_the_work_alone() -> None:
     """The function, its set-up, its time limit and the context; nothing of retries or hooks."""
-    assert {field.name for field in Work.__attrs_attrs__} == {"func", "setup", "timeout", "context"}  # type: ignore[attr-defined]
+    assert {field.name for field in Work.__attrs_attrs__} == {"func", "setup", "timeout", "context"}
 
 
 def test_no_hook_is_given_an_executor() -> None:

@@ -69,11 +69,15 @@ def test_everything_at_once_costs_each_its_own_task() -> None:
         "hangs",
         lock,
     ]
-    tasks = [item for number in range(len(bad) * 10) for item in ([number] if number % 10 else [number, bad[number // 10]])]
+    tasks = [
+        item for number in range(len(bad) * 10) for item in ([number] if number % 10 else [number, bad[number // 10]])
+    ]
     manager: TaskManager[Any, Any] = TaskManager(
         treacherous, "process", 2, max_retries=0, task_timeout=1.5, log_dir=None
     )
-    outcomes = {id(outcome.task) if outcome.task is lock else outcome.task: outcome for outcome in manager.stream(tasks)}
+    outcomes = {
+        id(outcome.task) if outcome.task is lock else outcome.task: outcome for outcome in manager.stream(tasks)
+    }
     assert len(outcomes) == len(tasks)
     assert [task for task in range(len(bad) * 10) if outcomes[task].value != task] == []
 

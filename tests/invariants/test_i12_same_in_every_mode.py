@@ -171,14 +171,14 @@ def plugins(mode: Any) -> None:
 def executor_options(mode: Any) -> None:
     """Empty ones are right everywhere; what an executor does not take is refused by it."""
     assert mode.manager(abs, executor_options={}).start([1]).succeeded == 1
-    with pytest.raises((TypeError, ValueError), match="executor_options"):
+    with pytest.raises((TypeError, ValueError), match="executor.option"):
         mode.manager(abs, executor_options={"colour": 1}).start([1])
 
 
 REFUSED = {
     ("serial", "task_timeout"): "it cannot end a running call. Modes that can: thread, process, async",
     ("futures", "task_timeout"): "it cannot end a running call. Modes that can: thread, process, async",
-    ("futures", "worker_setup"): "it does not run set-up code in its workers. Modes that do: serial, thread, process, a",
+    ("futures", "worker_setup"): "it does not run set-up code in its workers. Modes that do: serial, thread, pro",
 }
 VALUES: dict[str, Any] = {"task_timeout": 1.0, "worker_setup": lambda: None}
 

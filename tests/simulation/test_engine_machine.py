@@ -1,12 +1,10 @@
 """The engine against a naive model, driven in any order by hypothesis; it checks itself after each step.
 
-The model is a dict from id to `Life`, and two lists. Where the engine moves batches by C loops, the model moves one task
-at a time, so that a disagreement is a bug of the engine.
+The model is a dict from id to `Life`, and two lists. Where the engine moves batches by C loops, the model moves one
+task at a time, so that a disagreement is a bug of the engine.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import attrs
 import pytest
@@ -202,9 +200,8 @@ class EngineMachine(RuleBasedStateMachine):
         """What has not started is cancelled, and perhaps what runs, too."""
         states = {"ready", "waiting", *(["running"] if running else [])}
         gone = sorted(id for id, life in self.lives.items() if life.state in states)
-        expected = [
-            (id, life.task, life.tries + (life.state == "running")) for id in gone if (life := self.lives[id]) is not None
-        ]
+        lives = [(id, self.lives[id]) for id in gone]
+        expected = [(id, life.task, life.tries + (life.state == "running")) for id, life in lives]
         assert self.engine.cancel(self.now, running=running) == expected
         self.ready, self.waiting = [], []
         self.settle([(id, "cancelled") for id in gone])
@@ -248,8 +245,8 @@ class EngineMachine(RuleBasedStateMachine):
             assert sorted(self.engine.succeed(done, self.now)[0]) == sorted(done)
             self.settle([(id, "success") for id in done])
             self.agrees_with_the_model()
-        counts: dict[str, Any] = {state: len(self.ids_in(state)) for state in ("success", "error", "duplicate", "cancelled")}
-        assert sum(counts.values()) == self.engine.admitted
+        ends = ("success", "error", "duplicate", "cancelled")
+        assert sum(len(self.ids_in(end)) for end in ends) == self.engine.admitted
         assert self.engine.held == 0
         assert self.unreleased == []
 

@@ -56,7 +56,7 @@ class Account:
                 top = max(batch.seconds)  # type: ignore[type-var]  # a foreign executor may not know: then it has Nones
             except TypeError:
                 top = max((seconds for seconds in batch.seconds if seconds is not None), default=-1.0)
-            if top > self._threshold:  # type: ignore[operator]
+            if top is not None and top > self._threshold:
                 self._note_slow(batch.tasks, batch.seconds, batch.workers)
         for outcome in others:
             if outcome.status == "error":

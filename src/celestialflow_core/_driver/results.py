@@ -54,6 +54,33 @@ class TaskDict(dict[Any, Any]):
         super().__delitem__(key)
         self._tasks.pop(key, None)
 
+    def pop(self, task: Any, *default: Any) -> Any:
+        """Remove *task* and give its value; *default* where it is not there."""
+        key = self._find(task)
+        self._tasks.pop(key, None)
+        return super().pop(key, *default)
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove the last task, and give it with its value."""
+        key, value = super().popitem()
+        return self._tasks.pop(key, key), value
+
+    def setdefault(self, task: Any, default: Any = None) -> Any:
+        """The value of *task*, which becomes *default* if it has none."""
+        if task not in self:
+            self[task] = default
+        return self[task]
+
+    def update(self, *others: Any, **named: Any) -> None:
+        """Take in tasks with their values, as a dict does."""
+        for task, value in dict_items(*others, **named):
+            self[task] = value
+
+    def clear(self) -> None:
+        """Remove all."""
+        super().clear()
+        self._tasks.clear()
+
     def get(self, task: Any, default: Any = None) -> Any:
         """The value of *task*, or *default*."""
         return super().get(self._find(task), default)
@@ -91,6 +118,17 @@ class TaskDict(dict[Any, Any]):
 
     def __repr__(self) -> str:
         return "{" + ", ".join(f"{task!r}: {value!r}" for task, value in self.pairs()) + "}"
+
+
+def dict_items(*others: Any, **named: Any) -> Iterator[tuple[Any, Any]]:
+    """The pairs that ``dict.update`` would take from these arguments, whose keys may be unhashable."""
+    for other in others:
+        if hasattr(other, "keys"):
+            for task in other.keys():  # noqa: SIM118  # as dict.update does: it need not be a mapping
+                yield task, other[task]
+        else:
+            yield from other
+    yield from named.items()
 
 
 class _Keys(KeysView[Any]):

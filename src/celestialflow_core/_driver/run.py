@@ -85,7 +85,8 @@ class Run:
         if engine.waiting:
             engine.wake(now)
         stage.fill(now)
-        if self.inbox or stage.outcomes:
+        self._ask_stop()  # get_args may have failed tasks
+        if self.ending is not None or self.inbox or stage.outcomes or stage.must_pump:
             return 0.0
         due = engine.next_due()
         return None if due is None else max(0.0, due - now)
@@ -105,6 +106,11 @@ class Run:
         self.stage.admit(tasks, now)
         self.stage.fill(now)
         self.stage.flush()
+        self._ask_stop()
+
+    def keep(self, tasks: Sequence[Any]) -> None:
+        """Count *tasks* that were pulled at the very moment at which the run was interrupted: none of them begins."""
+        self.stage.admit(tasks, monotonic())
 
     def collect(self, now: float) -> None:
         """Take in all that was delivered."""
@@ -115,8 +121,7 @@ class Run:
             while True:
                 while pending:
                     stage.settle(pending.popleft(), now)
-                    if self._stop is not None and self.ending is None:
-                        self._ask_stop(self._stop)
+                    self._ask_stop()
                 if not inbox:
                     break
                 pending.extend(parts(inbox.popleft()))
@@ -130,7 +135,10 @@ class Run:
         if stage.fatal is not None and self.ending is None:
             self.end(Ending(reason=_reason(stage.fatal), grace=self._grace, error=stage.fatal))
 
-    def _ask_stop(self, stop: Stop) -> None:
+    def _ask_stop(self) -> None:
+        stop = self._stop
+        if stop is None or self.ending is not None:
+            return
         engine = self.stage.engine
         grace = FOREVER if stop.when == "soon" else 0.0
         rule = stop.broken_by(engine.succeeded, engine.failed, engine.failed_in_a_row)
@@ -152,6 +160,12 @@ class Run:
     def interrupted(self, error: BaseException) -> None:
         """End because of *error*, which came up in the user's code or from outside, and is raised in the end."""
         self.end(Ending(reason=_reason(error), grace=self._grace, error=error))
+
+    def drop(self) -> None:
+        """Nobody will consume what comes: settle all that is left as cancelled, and tell nobody."""
+        self.ending = self.ending or Ending(reason="The stream was dropped.", grace=0.0)
+        self.open = False
+        self.stage.engine.cancel(monotonic(), running=True)
 
     def settle_rest(self) -> BaseException | None:
         """The executor has stopped: take in what it delivered last, and cancel what it never will.

@@ -19,7 +19,6 @@ _EMPTY: tuple[Iterable[Any], ...] = (
     *(range(0), range(2**80)),
 )
 _IN_MEMORY = frozenset(type(iter(empty)) for empty in _EMPTY)
-_END: Any = object()
 
 
 def check_iterable(tasks: object) -> None:
@@ -45,10 +44,11 @@ class Source:
     Attributes:
         exhausted: True when there are no more, or none are wanted any more.
         error: What the iterable raised, or None.
+        interrupt: The KeyboardInterrupt that came out of it, or None.
         total: How many tasks there will be, where that can be told beforehand.
     """
 
-    __slots__ = ("_in_memory", "_iterator", "error", "exhausted", "total")
+    __slots__ = ("_in_memory", "_iterator", "error", "exhausted", "interrupt", "total")
 
     def __init__(self, tasks: Iterable[Any], total: int | None) -> None:
         if isinstance(tasks, AsyncIterable):
@@ -56,15 +56,17 @@ class Source:
                 "tasks is an async iterable, which start and stream cannot pull. Use start_async or stream_async."
             )
         self.total = total if total is not None else _length(tasks)
-        self._iterator: Iterator[Any] = iter(tasks)
+        self._iterator: Iterator[Any] = call(iter, tasks)
         self._in_memory = type(self._iterator) in _IN_MEMORY
         self.exhausted = False
         self.error: BaseException | None = None
+        self.interrupt: KeyboardInterrupt | None = None
 
     def take(self, most: int) -> list[Any]:
         """Up to *most* tasks; one by one, unless the iterable is a container in memory.
 
-        What it raises is kept in ``error``; only KeyboardInterrupt comes out.
+        What it raises is kept in ``error``, a KeyboardInterrupt in ``interrupt``. A task that the iterable has given
+        is in the list even if a Ctrl-C arrives on the way: it goes there in the same step of the interpreter.
         """
         chunk: list[Any] = []
         try:
@@ -72,14 +74,11 @@ class Source:
                 chunk.extend(islice(self._iterator, most))
                 self.exhausted = len(chunk) < most
             else:
-                task = call(next, self._iterator, _END)
-                if task is _END:
-                    self.exhausted = True
-                else:
-                    chunk.append(task)
-        except KeyboardInterrupt:
+                call(chunk.extend, islice(self._iterator, 1))
+                self.exhausted = not chunk
+        except KeyboardInterrupt as error:
+            self.interrupt = error
             self.exhausted = True
-            raise
         except BaseException as error:
             self.error = error
             self.exhausted = True
@@ -93,7 +92,7 @@ class Source:
 def _length(tasks: object) -> int | None:
     """The length of *tasks*, or None where it does not know it, or will not tell."""
     try:
-        hint = length_hint(tasks, -1)
+        hint = call(length_hint, tasks, -1)
     except Exception:
         return None
     return hint if hint >= 0 else None

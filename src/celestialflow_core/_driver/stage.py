@@ -143,6 +143,11 @@ class Stage:
         if not duplicates and key is not task:
             self._keys[id] = key
 
+    @property
+    def must_pump(self) -> bool:
+        """True while an inline executor has calls that it will only go on with in another ``submit``."""
+        return self._inline and self.engine.running > 0
+
     def wanted(self) -> int:
         """How many more tasks the executor could take now."""
         engine = self.engine
@@ -218,14 +223,16 @@ class Stage:
         process = self.customs.process
         assert process is not None
         engine = self.engine
+        seen: set[int] = set()  # an executor may deliver a call twice, also in one batch
         ids: list[int] = []
         values: list[Any] = []
         at: list[int] = []
         try:
             for index, id in enumerate(part.ids):
-                if not engine.is_running(id):
+                if not engine.is_running(id) or id in seen:
                     engine.late += 1
                     continue
+                seen.add(id)
                 try:
                     value = process(engine.task(id), part.values[index])
                 except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from celestialflow_core._driver.interrupt import entrance
 from celestialflow_core._driver.run import Ending
 from celestialflow_core._driver.sync import SyncShell
 from celestialflow_core._outcome import Outcome
@@ -28,6 +29,7 @@ class OutcomeStream(Generic[T, R]):
 
     def __init__(self, shell: SyncShell) -> None:
         self._shell = shell
+        self.guard = shell.guard
         self._outcomes = shell.run.stage.outcomes
         self._inbox = shell.inbox
         self._refresh_at = 0.0
@@ -55,23 +57,31 @@ class OutcomeStream(Generic[T, R]):
     def _advance(self) -> None:
         """Go on until there is an outcome, or the run is over and closed."""
         shell, outcomes = self._shell, self._outcomes
-        with shell.guard:
+        with self.guard:
             while not shell.closed:
                 if shell.step():
                     self._close()
-                elif outcomes:
+                elif outcomes and not self.guard.presses:
                     break
         self._refresh_at = monotonic() + REFRESH
 
     def _refresh(self) -> None:
         shell = self._shell
-        with shell.guard:
+        with self.guard:
             try:
                 shell.run.advance()
             except BaseException as error:
                 shell.run.interrupted(error)
+            self.answer()
             if shell.run.ending is not None:
                 self._close()
+
+    def answer(self) -> None:
+        """End the run if Ctrl-C has been pressed: what waits for the consumer may keep it busy for long."""
+        shell = self._shell
+        if self.guard.presses:
+            shell.run.interrupted(KeyboardInterrupt())
+            self._close()
 
     def _close(self) -> None:
         """The run is over. An error comes after the outcomes that are left, but Ctrl-C and its like come at once."""
@@ -83,18 +93,21 @@ class OutcomeStream(Generic[T, R]):
             self._outcomes.clear()
             raise
 
+    @entrance
     def close(self) -> None:
         """End the run: take nothing new, give what runs ``grace`` seconds, and release every worker."""
-        shell = self._shell
-        if not shell.closed:
-            with shell.guard:
-                shell.run.end(Ending(reason="The stream was closed.", grace=shell.grace))
-                shell.close()
-        self._outcomes.clear()
+        with self.guard:
+            try:
+                if not self._shell.closed:
+                    self._shell.run.end(Ending(reason="The stream was closed.", grace=self._shell.grace))
+                    self._shell.close()
+            finally:
+                self._outcomes.clear()
 
     def __enter__(self) -> OutcomeStream[T, R]:
         return self
 
+    @entrance
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -103,7 +116,8 @@ class OutcomeStream(Generic[T, R]):
     def __del__(self, warn: Any = warnings.warn) -> None:
         shell: SyncShell | None = getattr(self, "_shell", None)
         if shell is not None and not shell.closed:
-            shell.abort()
+            with self.guard:
+                shell.abort()
             warn(
                 "A stream was dropped before its end, and its workers have been stopped. Use 'with manager.stream(...) "
                 "as outcomes:', or call its close().",

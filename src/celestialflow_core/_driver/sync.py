@@ -21,15 +21,15 @@ __all__ = ["SyncShell"]
 
 
 class SyncShell(Shell):
-    """Drives a run in the calling thread; every method is to be called inside ``with shell.guard``."""
+    """Drives a run in the calling thread; every method is to be called inside ``with guard``, and so is this class."""
 
-    def __init__(self, plan: Plan, make_work: Callable[[], Work]) -> None:
+    def __init__(self, plan: Plan, make_work: Callable[[], Work], guard: Guard) -> None:
         self._completions: Completions[Delivery] = Completions()
         super().__init__(plan, self._completions, make_work)
         self._executor = cast(Executor, plan.executor)
         self._source: Source | None = None
-        self.guard = Guard(self._completions.wake)
-        self.guard.install()
+        self.guard = guard
+        guard.wake = self._completions.wake
         self.inbox = self._completions.items
 
     def open(self) -> None:
@@ -50,7 +50,7 @@ class SyncShell(Shell):
             self.closed = True
             self._drop_workers()
             plan.done()
-            self.guard.uninstall()
+            self.guard.release()
             raise
         self._announce(self._source.total)
 
@@ -70,6 +70,9 @@ class SyncShell(Shell):
                 tasks = source.take(wanted)
                 if source.exhausted:
                     run.open = False
+                if source.interrupt is not None:
+                    run.keep(tasks)
+                    raise source.interrupt
                 if tasks:
                     run.take(tasks)
             elif wait != 0.0:
@@ -90,7 +93,7 @@ class SyncShell(Shell):
             error = self._stop() if self._must_stop() else None
             return self._conclude(error, self._source.error if self._source is not None else None)
         finally:
-            self.guard.uninstall()
+            self.guard.release()
 
     def _stop(self) -> BaseException | None:
         """Stop the executor while results still come in; a further Ctrl-C ends the grace."""
@@ -142,10 +145,11 @@ class SyncShell(Shell):
         self.closed = True
         try:
             self._drop_workers()
-            self._plan.finish_observers(None)
+            self.run.drop()
+            self._plan.finish_observers(self._plan.summarise())
         finally:
             self._plan.done()
-            self.guard.uninstall()
+            self.guard.release()
 
 
 def _stop_now(executor: Executor) -> None:

@@ -11,6 +11,7 @@ from types import CodeType
 from typing import Any, TypeVar
 
 from celestialflow_core.executors.serial import run_calls
+from celestialflow_core.executors.setup import Setup
 
 __all__ = ["BOUNDARIES", "call"]
 
@@ -22,4 +23,6 @@ def call(function: Callable[..., R], *args: Any) -> R:
     return function(*args)
 
 
-BOUNDARIES: frozenset[CodeType] = frozenset({call.__code__, run_calls.__code__})
+BOUNDARIES: frozenset[CodeType] = frozenset(
+    {call.__code__, run_calls.__code__, Setup.enter.__code__, Setup.leave.__code__}
+)

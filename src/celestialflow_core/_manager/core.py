@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from celestialflow_core._driver.interrupt import Guard
 from celestialflow_core._driver.results import Results, TaskDict
 from celestialflow_core._driver.source import check_iterable
 from celestialflow_core._driver.stage import Stage
@@ -77,8 +78,8 @@ class Core:
 
     def start(self, manager: Any, tasks: Any, total: int | None) -> RunSummary:
         """See `TaskManager.start`."""
-        shell = self._shell(manager, tasks, total, wants_outcomes=False, ordered=False)
-        with shell.guard:
+        with Guard() as guard:
+            shell = self._shell(guard, manager, tasks, total, wants_outcomes=False, ordered=False)
             shell.open()
             while not shell.step():
                 pass
@@ -86,10 +87,12 @@ class Core:
 
     def stream(self, manager: Any, tasks: Any, total: int | None, ordered: bool) -> OutcomeStream[Any, Any]:
         """See `TaskManager.stream`."""
-        shell = self._shell(manager, tasks, total, wants_outcomes=True, ordered=ordered)
-        with shell.guard:
+        with Guard() as guard:
+            shell = self._shell(guard, manager, tasks, total, wants_outcomes=True, ordered=ordered)
             shell.open()
-        return OutcomeStream(shell)
+            stream: OutcomeStream[Any, Any] = OutcomeStream(shell)
+            stream.answer()
+        return stream
 
     async def start_async(self, manager: Any, tasks: Any, total: int | None) -> RunSummary:
         """See `TaskManager.start_async`."""
@@ -108,8 +111,8 @@ class Core:
             lambda: self._async_shell(manager, tasks, total, wants_outcomes=True, ordered=ordered)
         )
 
-    def _shell(self, manager: Any, tasks: Any, total: int | None, **how: bool) -> SyncShell:
-        return SyncShell(self._plan(manager, tasks, total, "sync", how), lambda: self._work(manager.func))
+    def _shell(self, guard: Guard, manager: Any, tasks: Any, total: int | None, **how: bool) -> SyncShell:
+        return SyncShell(self._plan(manager, tasks, total, "sync", how), lambda: self._work(manager.func), guard)
 
     def _async_shell(self, manager: Any, tasks: Any, total: int | None, **how: bool) -> AsyncShell:
         from celestialflow_core._driver.aio.shell import AsyncShell

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from celestialflow_core._driver.user_code import call
 from celestialflow_core._driver.workers import is_async
 from celestialflow_core._manager.options import Options
 from celestialflow_core.executors.interface import AsyncExecutor, Executor
@@ -158,7 +159,7 @@ def _make_given(given: Any, worker_limit: int | None) -> Any:
 
     if _is_pool(given):
         return FuturesExecutor(given, worker_limit)
-    first = given()
+    first = call(given)
     if not _is_pool(first):
         return first
     made = [first]

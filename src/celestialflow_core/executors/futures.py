@@ -128,6 +128,7 @@ class FuturesExecutor:
             self._inquiry.join(SETTLING)
         with self._gate:
             self._deliver = None
+        self._flight.forget()  # what runs on is nobody's any more, and must not be heard by a run that starts next
         # A pool that is shut down closes its pipes when nobody refers to it any more.
         self._inquiry = self._closing = None
 

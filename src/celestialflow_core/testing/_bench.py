@@ -6,7 +6,9 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
+from threading import Thread
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
@@ -38,7 +40,9 @@ class Bench:
         self.late: list[Delivery] = []
         """What was delivered after ``stop`` had returned."""
         self._deliveries: SimpleQueue[Delivery] = SimpleQueue()
-        self._stopped = False
+        self._starts = 0
+        self._stopped = 0
+        """Which of the starts is the last whose ``stop`` has returned."""
 
     @property
     def inline(self) -> bool:
@@ -57,9 +61,10 @@ class Bench:
         setup: Callable[[], Any] | None = None,
         timeout: float | None = None,
     ) -> Bench:
-        """Start the executor with *func*, or with its coroutine counterpart."""
+        """Start the executor with *func*, or with its coroutine counterpart; again, after it was stopped."""
         work = Work(self._suitable(func), setup, timeout, contextvars.copy_context())
-        started = self.executor.start(work, self._deliver)
+        self._starts += 1
+        started = self.executor.start(work, partial(self._deliver, self._starts))
         if self.loop is not None:
             self._run(started)
         return self
@@ -76,8 +81,8 @@ class Bench:
 
         return coroutine
 
-    def _deliver(self, delivery: Delivery) -> None:
-        if self._stopped:
+    def _deliver(self, start: int, delivery: Delivery) -> None:
+        if start <= self._stopped:
             self.late.append(delivery)
         self._deliveries.put(delivery)
 
@@ -176,7 +181,34 @@ class Bench:
         stopping = self.executor.stop(grace)
         if self.loop is not None:
             self._run(stopping)
-        self._stopped = True
+        return self._stopping_took(begin)
+
+    def stop_impatiently(self, grace: float) -> float:
+        """Stop with *grace*, change one's mind and stop with none; give how many seconds passed from there on."""
+        if self.loop is not None:
+            return self._run(self._stop_impatiently(grace))
+        first = Thread(target=self.executor.stop, args=(grace,), name="first stop")
+        first.start()
+        try:
+            first.join(0.3)
+            assert first.is_alive(), f"stop({grace:g}) did not wait for the call that was running."
+            begin = monotonic()
+        finally:
+            self.executor.stop(0.0)
+            first.join()
+        return self._stopping_took(begin)
+
+    async def _stop_impatiently(self, grace: float) -> float:
+        first = asyncio.ensure_future(self.executor.stop(grace))
+        done, _ = await asyncio.wait([first], timeout=0.3)
+        assert not done, f"stop({grace:g}) did not wait for the call that was running."
+        begin = monotonic()
+        await self.executor.stop(0.0)
+        await first
+        return self._stopping_took(begin)
+
+    def _stopping_took(self, begin: float) -> float:
+        self._stopped = self._starts
         self.take()
         return monotonic() - begin
 

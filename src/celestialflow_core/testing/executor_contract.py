@@ -21,9 +21,7 @@ from celestialflow_core.testing._contract.setups import SetupTests
 __all__ = ["ExecutorContract"]
 
 
-class ExecutorContract(
-    CallTests, CrossingTests, ErrorTests, EndingTests, TimeLimitTests, SetupTests, IsolationTests
-):
+class ExecutorContract(CallTests, CrossingTests, ErrorTests, EndingTests, TimeLimitTests, SetupTests, IsolationTests):
     """Tests for one executor. Override `make_executor`, and the rest where it has to be.
 
     Attributes:

@@ -145,7 +145,8 @@ class AsyncShell(Shell):
             elif not self._completions.loop.is_closed():
                 stop = cast(AsyncExecutor, workers.executor).stop
                 self._completions.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(stop(0)))
-            self._plan.finish_observers(None)
+            self.run.drop()
+            self._plan.finish_observers(self._plan.summarise())
         finally:
             self._plan.done()
 

@@ -1,3 +1,26 @@
+"""Calls and results: each call is delivered once, whole, whenever and however it is submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import celestialflow_core.testing._tasks as tasks
+from celestialflow_core._call import Call, Calls
+from celestialflow_core.testing._bench import Bench
+from celestialflow_core.testing._contract.suite import Suite
+
+__all__ = ["CallTests"]
+
+KNOWN_CAPABILITIES = frozenset({"timeout", "setup", "inline"})
+
+
+class CallTests(Suite):
+    """What comes of calls that do no harm."""
+
     def test_executor_declares_slots_and_capabilities(self, bench: Bench) -> None:
         """It says how many calls it wants, and claims only what the interface knows."""
         assert bench.executor.slots >= 1
@@ -86,3 +109,25 @@
         other.wait_for_all()
         assert one.by_id()[0].value == 42
         assert other.by_id()[0].value == (21,)
+
+    def test_large_results_arrive_whole(self, bench: Bench) -> None:
+        """Results of 5 MB, more of them than workers, and small ones between them."""
+        sizes = [5_000_000, 10] * 4
+        bench.start(tasks.produce)
+        bench.feed([(size, size % 7) for size in sizes])
+        results = bench.by_id()
+        assert [results[number].value for number in range(len(sizes))] == [bytes([size % 7]) * size for size in sizes]
+
+    def test_chatty_calls_block_nobody(self, bench: Bench) -> None:
+        """Calls that write a megabyte to each standard stream end, and so do those after them."""
+        bench.start(tasks.chatter)
+        bench.feed([(1_000_000,), (0,), (1_000_000,), (0,), (0,)])
+        assert [result.value for _, result in sorted(bench.by_id().items())] == [1_000_000, 0, 1_000_000, 0, 0]
+
+    def test_calls_may_start_threads(self, bench: Bench, tmp_path: Path) -> None:
+        """A call is done when it returns, also where a thread of it still runs, and may use threads itself."""
+        release = tmp_path / "release"
+        bench.start(tasks.start_threads)
+        bench.feed([(str(release),)] * 4)
+        release.touch()
+        assert [result.value for result in bench.by_id().values()] == [3] * 4

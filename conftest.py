@@ -14,6 +14,7 @@ import io
 import multiprocessing.resource_tracker
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,10 @@ from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from celestialflow_core.testing import Resources
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells start what runs in the background with SIGINT ignored, and children inherit that: no Ctrl-C would arrive.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CHANGES = {
     re.compile(r"\b\d+\.\d+ s\b"): "# s",  # a duration

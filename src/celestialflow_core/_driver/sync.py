@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from time import monotonic
-from typing import cast
+from typing import Any, cast
 
 from celestialflow_core._call import Delivery
 from celestialflow_core._driver.completion import Completions
@@ -114,7 +114,7 @@ class SyncShell(Shell):
         if "inline" in executor.capabilities:
             stop(grace)
         else:
-            threading.Thread(target=stop, args=(grace,), name="celestialflow-stop", daemon=True).start()
+            _in_thread(stop, grace)
         presses, give_up_at, hurry = self.guard.presses, None, None
         raised: BaseException | None = None
         while not finished.is_set() and (give_up_at is None or monotonic() < give_up_at):
@@ -126,8 +126,7 @@ class SyncShell(Shell):
                 self.guard.presses += 1
             if self.guard.presses > presses and give_up_at is None:
                 give_up_at = monotonic() + UNRESPONSIVE
-                hurry = threading.Thread(target=_stop_now, args=(executor,), name="celestialflow-stop", daemon=True)
-                hurry.start()
+                hurry = _in_thread(_stop_now, executor)
                 raised = raised or KeyboardInterrupt()
         if hurry is not None:
             hurry.join(1.0)
@@ -150,6 +149,17 @@ class SyncShell(Shell):
         finally:
             self._plan.done()
             self.guard.release()
+
+
+def _in_thread(function: Callable[[Any], None], argument: Any) -> threading.Thread | None:
+    """Call *function* beside the driver; or before it goes on, where the system has no thread left."""
+    thread = threading.Thread(target=function, args=(argument,), name="celestialflow-stop", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        function(argument)
+        return None
+    return thread
 
 
 def _stop_now(executor: Executor) -> None:

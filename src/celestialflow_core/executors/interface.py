@@ -82,7 +82,7 @@ class Executor(Protocol):
         ...
 
     def start(self, work: Work, deliver: Deliver) -> None:
-        """Make ready. Called once before the first ``submit``; should not wait for workers.
+        """Make ready. Called before the first ``submit``, and again after a ``stop``; should not wait for workers.
 
         Raises:
             WorkerSetupError: No worker can start.

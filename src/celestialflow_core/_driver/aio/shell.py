@@ -175,5 +175,8 @@ def _in_thread(function: Callable[[float], None], argument: float) -> asyncio.Fu
         except RuntimeError:  # the loop is closed: nobody waits any more
             pass
 
-    threading.Thread(target=run, name="celestialflow-stop", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="celestialflow-stop", daemon=True).start()
+    except RuntimeError:  # the system has no thread left: then the loop waits
+        run()
     return future

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from celestialflow_core.errors import TaskTimeout, WorkerCrashed, WorkerSetupError
 from celestialflow_core.executors import Call, Result, Work
 
 pytest_plugins = ["pytester"]
@@ -99,7 +101,112 @@ class IgnoresSetup(Honest):
     capabilities = frozenset({"inline", "setup"})
 
 
+class ChangesAnError(Honest):
+    def run(self, call: Call) -> Result:
+        result = super().run(call)
+        return result if type(result.error) is not ZeroDivisionError else Result(call.id, None, ArithmeticError(), 0.0)
+
+
+class PicklesABatch(Honest):
+    def submit(self, calls: Sequence[Call]) -> None:
+        try:
+            pickle.dumps([call.args for call in calls])
+        except BaseException as error:
+            self.deliver([Result(call.id, None, error, 0.0) for call in calls])
+        else:
+            super().submit(calls)
+
+
+class PicklesResults(Honest):
+    def run(self, call: Call) -> Result:
+        result = super().run(call)
+        pickle.loads(pickle.dumps(result.value))
+        return result
+
+
+class KeepsOnlyShortResults(Honest):
+    def run(self, call: Call) -> Result:
+        result = super().run(call)
+        value = result.value[:1_000_000] if isinstance(result.value, bytes) else result.value
+        return Result(call.id, value, result.error, result.seconds)
+
+
+class StartsOnce(Honest):
+    def start(self, work: Work, deliver: Any) -> None:
+        if self.func is None:
+            super().start(work, deliver)
+
+
+class StopsLate(Honest):
+    """On a thread that a stop without grace leaves to itself, and that goes on to deliver."""
+
+    capabilities = frozenset()
+    slots = 4
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        threading.Thread(target=super().submit, args=(calls,), daemon=True).start()
+
+
+class CountsFromSubmit(Honest):
+    """A batch has one limit, from its arrival; and nothing is ended."""
+
+    capabilities = frozenset({"inline", "timeout"})
+
+    def start(self, work: Work, deliver: Any) -> None:
+        super().start(work, deliver)
+        self.timeout = work.timeout
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        begin = perf_counter()
+        for call in calls:
+            result = self.run(call)
+            late = perf_counter() - begin > (self.timeout or 1e9)
+            error = TaskTimeout("somebody", self.timeout or 0.0) if late else result.error
+            self.deliver([Result(call.id, None if late else result.value, error, result.seconds)])
+
+
+class WantsAnException(Honest):
+    capabilities = frozenset({"inline", "setup"})
+
+    def start(self, work: Work, deliver: Any) -> None:
+        super().start(work, deliver)
+        try:
+            state = work.setup() if work.setup else None
+            next(state) if hasattr(state, "send") else None
+        except Exception as error:
+            raise WorkerSetupError(f"{type(error).__name__}: no worker") from error
+
+
+class WaitsOutTheGrace(Honest):
+    capabilities = frozenset({"timeout"})
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        self.threads = [threading.Thread(target=super().submit, args=(calls,), daemon=True)]
+        self.threads[0].start()
+
+    def stop(self, grace: float) -> None:
+        for thread in getattr(self, "threads", ()):
+            thread.join(min(grace, 2.0) or 2.0)
+
+
+class DiesWithItsCall(Honest):
+    """Says that its calls run apart, and charges them all when one dies."""
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        if any("exit" in call.args or "SIGKILL" in call.args or "SIGSEGV" in call.args for call in calls):
+            self.deliver([Result(call.id, None, WorkerCrashed(None), 0.0) for call in calls])
+        else:
+            super().submit(calls)
+
+
+class RunsInThisProcess(Honest):
+    """Says that its calls run apart, and runs them here."""
+
+
 RELEASE = threading.Event()
+
+APART = {"DiesWithItsCall", "RunsInThisProcess"}
+PATIENCE = {"CountsFromSubmit": 20.0, "WaitsOutTheGrace": 4.0}
 
 FAULTS = {
     DeliversTwice: "test_every_call_is_delivered_exactly_once",
@@ -113,6 +220,17 @@ FAULTS = {
     BlocksInSubmit: "test_submit_does_not_wait_for_calls",
     FailsBeforeStart: "test_stop_works_before_start",
     IgnoresSetup: "test_setup_that_fails_ends_the_run",
+    ChangesAnError: "test_every_builtin_exception_is_the_error_of_its_call",
+    PicklesABatch: "test_hostile_arguments_cost_at_most_their_calls",
+    PicklesResults: "test_hostile_results_cost_at_most_their_calls",
+    KeepsOnlyShortResults: "test_large_results_arrive_whole",
+    StartsOnce: "test_started_again_after_a_stop_it_works",
+    StopsLate: "test_stop_that_races_with_results_delivers_each_at_most_once",
+    CountsFromSubmit: "test_limit_counts_from_the_start_of_a_call",
+    WantsAnException: "test_setup_that_fails_in_any_way_ends_the_run",
+    WaitsOutTheGrace: "test_second_stop_shortens_the_grace_of_the_first",
+    DiesWithItsCall: "test_call_that_ends_its_process_is_charged_alone",
+    RunsInThisProcess: "test_call_changes_nothing_outside_of_its_process",
 }
 
 
@@ -127,11 +245,12 @@ def _run(pytester: pytest.Pytester, name: str, test: str) -> pytest.RunResult:
         spec = importlib.util.spec_from_file_location("faulty_executors", {str(Path(__file__))!r})
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        tasks.LONGEST_HOLD = 0.2
+        tasks.LONGEST_HOLD = {3.0 if name == "WaitsOutTheGrace" else 0.2}
         leaks.Resources.expect_no_leaks.__defaults__ = (None, 0.5)
 
         class TestIt(ExecutorContract):
-            patience = 0.5
+            patience = {PATIENCE.get(name, 0.5)}
+            isolated = {name in APART}
 
             def make_executor(self):
                 return module.{name}()
@@ -151,7 +270,7 @@ def test_contract_passes_the_honest_one(pytester: pytest.Pytester) -> None:
     """The same executor without a fault passes everything."""
     outcomes = _run(pytester, "Honest", "test_").parseoutcomes()
     assert set(outcomes) <= {"passed", "skipped"}
-    assert outcomes["passed"] > 25
+    assert outcomes["passed"] > 30
 
 
 def test_contract_without_a_factory_says_what_is_missing(pytester: pytest.Pytester) -> None:

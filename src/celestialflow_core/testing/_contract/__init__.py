@@ -1,1 +1,13 @@
 """The tests of `ExecutorContract`, one module for each subject."""
+
+from __future__ import annotations
+
+import pytest
+
+# Before they are imported, so that a failed assertion of theirs shows its values, as one in a test file does.
+pytest.register_assert_rewrite(
+    *(
+        f"{__name__}.{subject}"
+        for subject in ("calls", "crossing", "endings", "errors", "isolation", "limits", "setups")
+    )
+)

@@ -78,7 +78,7 @@ class EndingTests(Suite):
         started, release = tmp_path / "started", tmp_path / "release"
         bench.submit([Call(0, (str(started), str(release)))])
         bench.wait(started.exists)
-        assert bench.stop_impatiently(60.0) < 15.0
+        assert bench.stop_impatiently(60.0) < self.patience / 4
         assert all(result.error is not None for result in bench.results)
 
     def test_started_again_after_a_stop_it_works(self, bench: Bench) -> None:

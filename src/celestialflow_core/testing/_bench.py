@@ -107,6 +107,7 @@ class Bench:
         first = self.submitted
         given = 0
         while given < len(args):
+            assert self.ended_by is None, f"The executor ended the run: {self.ended_by!r}"
             free = self.free_slots()
             if free < 1:
                 self.step()

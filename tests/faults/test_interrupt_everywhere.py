@@ -26,7 +26,7 @@ from celestialflow_core._manager.core import Core
 
 HOME = Path(celestialflow_core.__file__).parent
 TRACED = (str(HOME / "_engine"), str(HOME / "_driver"), str(HOME / "_manager" / "core.py"))
-LATER = 80  # presses at executions that are not the first of their line
+LATER = 40  # presses at executions that are not the first of their line
 BAD = 3  # a task that fails for good
 FLAKY = 5  # a task that fails once
 

@@ -63,7 +63,7 @@ def launch(
         progress = ProgressManager()
         observers.append(progress)
         if hasattr(workers.executor, "on_output"):
-            workers.executor.on_output = _above(progress)
+            setattr(workers.executor, "on_output", _above(progress))  # noqa: B010  # not every executor has it
 
     def report(hook: str, plugin: str, error: Exception) -> None:
         log.warning(f"{hook} of plugin {plugin!r} raised {error_text(error, 200)}")

@@ -26,8 +26,8 @@ import pytest
 from celestialflow_core import Backoff, Stop, TaskAbandoned, TaskManager, TooManyErrors, WorkerSetupError, hookimpl
 from celestialflow_core.executors import Call, Result, Successes, Work
 
-SEEDS = 200
-SOAK = 20_000
+SEEDS = 1000
+SOAK = 100_000
 FORMS: list[Callable[[int], Any]] = [lambda number: number, lambda number: (number,), lambda number: [number]]
 STRANGER = 10**9  # the id of a call that nobody made
 
@@ -491,7 +491,7 @@ def seeds(first: int, number: int) -> range:
 
 @pytest.mark.parametrize("block", range(10))
 def test_world_agrees_with_the_model(block: int) -> None:
-    """Two hundred worlds, in blocks of twenty."""
+    """A thousand worlds, in blocks of a hundred."""
     for seed in seeds(block * SEEDS // 10, SEEDS // 10):
         simulate(seed)
 
@@ -499,6 +499,6 @@ def test_world_agrees_with_the_model(block: int) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_many_worlds_agree_with_the_model() -> None:
-    """Twenty thousand more: ``pytest -m soak tests/simulation``."""
+    """A hundred thousand more: ``pytest -m soak tests/simulation``."""
     for seed in seeds(SEEDS, SOAK):
         simulate(seed)

@@ -108,10 +108,7 @@ class Bench:
         given = 0
         while given < len(args):
             assert self.ended_by is None, f"The executor ended the run: {self.ended_by!r}"
-            free = self.free_slots()
-            if free < 1:
-                self.step()
-                continue
+            free = self.wait(lambda: max(0, self.free_slots()))
             most = 1 if form == "singly" else free
             chunk = args[given : given + most]
             ids = range(first + given, first + given + len(chunk))

@@ -35,7 +35,8 @@ class Environment:
             (site / path.name).symlink_to(path)
         pip = [str(self._bin / "python"), "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
         self._install = [*pip, "--disable-pip-version-check"]
-        check([*self._install, str(self._wheel(ROOT))])
+        # Where the tests run on a built wheel there is no source to build another from, and that one is to be tested.
+        check([*self._install, os.environ.get("CORE_WHEEL") or str(self._wheel(ROOT))])
 
     def python(self, code: str, *distributions: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run *code* in an interpreter that has the core and *distributions*."""

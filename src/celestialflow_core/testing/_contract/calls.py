@@ -45,7 +45,11 @@ class CallTests(Suite):
         bench.feed([(one,) for one in range(number)], form)
         bench.stop()
         results = bench.by_id()
-        assert {id: result.value for id, result in results.items()} == {id: 2 * id for id in range(number)}
+        # No comparison of the whole: pytest would work out the difference of thousands of lines, for minutes.
+        missing = [id for id in range(number) if id not in results]
+        wrong = {id: result.value for id, result in results.items() if result.value != 2 * id}
+        assert not missing
+        assert not wrong
         for result in results.values():
             assert result.error is None
             assert isinstance(result.seconds, float)

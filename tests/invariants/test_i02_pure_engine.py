@@ -47,7 +47,7 @@ def replay(seed: int) -> tuple[str, str, list[Any]]:
         running = [id for id in running if engine.is_running(id)]
         event = dice.randrange(5)
         if event == 0:
-            ids = range(given, given + min(engine.room, dice.randrange(5)))
+            ids = range(given, given + min(50 - engine.in_flight, dice.randrange(5)))
             given += len(ids)
             engine.admit(ids, [id % 30 for id in ids], [id % 30 for id in ids], clock.now)
         elif event == 1:

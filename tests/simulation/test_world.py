@@ -297,7 +297,7 @@ class World:
         for at, number in enumerate(self.numbers):
             if at == self.fails_at:
                 raise LookupError("the source is dry")
-            stage = self.manager._core._stage
+            stage = self.manager._core.stage
             assert stage is not None
             stage.engine.check()
             self.pulled.append(self.form(number))

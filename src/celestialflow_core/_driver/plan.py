@@ -1,4 +1,4 @@
-"""What a shell needs to carry out one run: everything that the manager has put together for it."""
+"""What a shell needs to carry out one run: everything that the manager or the graph has put together for it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from typing import Any
 
 import attrs
 
-from celestialflow_core._driver.customs import Customs
 from celestialflow_core._driver.run import Run
-from celestialflow_core._driver.workers import Workers
-from celestialflow_core._observe.interface import Observer, RunInfo
+from celestialflow_core._driver.stage import Stage
+from celestialflow_core._observe.interface import Observer
 from celestialflow_core._outcome import RunSummary
-from celestialflow_core.executors.interface import AsyncExecutor, Executor
 
-__all__ = ["Plan"]
+__all__ = ["Input", "Plan"]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Input:
+    """One source of a run: the stage that takes it, the user's iterable, and its length where the user says so."""
+
+    stage: Stage
+    tasks: Iterable[Any]
+    total: int | None
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -23,41 +30,34 @@ class Plan:
 
     Attributes:
         run: Its body.
-        tasks: The user's iterable.
-        total: How many tasks there will be, where the user says so.
-        workers: The executor, and whether it stays warm.
-        info: What observers are told.
-        observers: Log, progress.
-        customs: Overrides and hooks.
+        inputs: Its sources.
         grace: Seconds that running calls have at an early end.
         summarise: Makes the summary of what has happened so far.
         conclude: Called once everything is released; may call the user's overrides, and gives the final summary.
+        summary_of: The summary of a stage, as of the last of these two.
         done: Called last, whatever happens.
     """
 
     run: Run
-    tasks: Iterable[Any]
-    total: int | None
-    workers: Workers
-    info: RunInfo
-    observers: Sequence[Observer]
-    customs: Customs
+    inputs: Sequence[Input]
     grace: float
     summarise: Callable[[], RunSummary]
     conclude: Callable[[], RunSummary]
+    summary_of: Callable[[Stage], RunSummary | None]
     done: Callable[[], None]
 
-    @property
-    def executor(self) -> Executor | AsyncExecutor:
-        """The executor of the run."""
-        return self.workers.executor
+    def announce(self, totals: dict[str, int | None]) -> None:
+        """Tell observers and plugins that the run begins.
 
-    def announce(self, total: int | None) -> None:
-        """Tell observers and plugins that the run begins."""
-        info = attrs.evolve(self.info, total=total)
-        for observer in self.observers:
-            observer.start(info)
-        self.customs.tell("on_start")
+        Args:
+            totals: How many tasks each stage gets from its source, by the name of the stage.
+        """
+        for stage in self.run.stages:
+            info = attrs.evolve(stage.info, total=totals.get(stage.name))
+            for observer in stage.observers:
+                observer.start(info)
+        for stage in self.run.stages:
+            stage.customs.tell("on_start")
 
     def conclude_all(self, error: BaseException | None) -> tuple[RunSummary, BaseException | None]:
         """Let the user's overrides have the results, then tell observers and plugins that the run is over.
@@ -70,23 +70,26 @@ class Plan:
         except BaseException as raised:
             error = error or raised
             summary = self.summarise()
-        try:
-            self.customs.tell("on_finish", summary)
-        except BaseException as raised:
-            error = error or raised
-        unfinished = self.finish_observers(summary)  # always: an observer holds a log handler, a bar
+        for stage in self.run.stages:
+            try:
+                stage.customs.tell("on_finish", self.summary_of(stage))
+            except BaseException as raised:
+                error = error or raised
+        unfinished = self.finish_observers()  # always: an observer holds a log handler, a bar
         return summary, error or unfinished
 
-    def finish_observers(self, summary: RunSummary | None) -> BaseException | None:
-        """Let every observer release what it has: the bar before the log, whose last line goes below it.
+    def finish_observers(self) -> BaseException | None:
+        """Let every observer release what it has: the bars before the log, whose last line goes below them.
 
         Returns:
             The first error, if one raised.
         """
         first: BaseException | None = None
-        for observer in reversed(self.observers):
-            try:
-                observer.finish(summary)
-            except BaseException as error:
-                first = first or error
+        for stage in reversed(self.run.stages):
+            observers: Sequence[Observer] = stage.observers
+            for observer in reversed(observers):
+                try:
+                    observer.finish(self.summary_of(stage))
+                except BaseException as error:
+                    first = first or error
         return first

@@ -1,27 +1,34 @@
 """A run: from the first task pulled to the last outcome handed over, and every way in which it can end.
 
+A run has one stage or many; many are joined by channels, through which the results of one become tasks of another.
 `Run` has no loop and never waits, so that one body serves the synchronous and the asynchronous shell. A shell calls
 ``advance`` until it says ``finished``, waits as long as it is told to, and then calls ``close``::
 
-    advance: take in what was delivered -> wake retries -> fill the executor -> pull a task -> fill
-                                                                  |
-                    outcomes that wait for the consumer come first, before the iterable is pulled
+    advance: take in what was delivered -> move results on -> wake retries -> fill the executors -> pull a task -> fill
+                                                                                   |
+                                     outcomes that wait for the consumer come first, before an iterable is pulled
 
-The end. ``end`` closes the source and cancels what has not started; the executor is then stopped beside the driver,
-which goes on taking in results until the executor has nothing left; what is still out after that is cancelled, and
-only then is anything raised. All endings are this one, with another grace.
+Nothing that moves inside a run ever waits for a place: what has no place stays where it is, and is fetched by the
+stage that wants it. So no mixture of stages can come to a stand, and what they hold is bounded by the one rule of
+`room`: a source is asked for a task only while the run has room for one.
+
+The end. ``end`` closes the sources and cancels what has not started; the executors are then stopped beside the driver,
+which goes on taking in results until they have nothing left; what is still out after that is cancelled, and only then
+is anything raised. All endings are this one, with another grace.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
 import attrs
 
 from celestialflow_core._call import Delivery, Result, Successes, parts
+from celestialflow_core._driver.exit import Exit
 from celestialflow_core._driver.stage import Stage
 from celestialflow_core._policies import Stop
 from celestialflow_core.errors import TooManyErrors
@@ -47,25 +54,44 @@ class Ending:
 
 
 class Run:
-    """The body of a run of one stage.
+    """The body of a run.
 
     Args:
-        stage: The manager's engine, executor and customs.
-        stop: The rule that ends the run early, or None.
+        stages: The managers' engines, executors and customs, each after those from which its tasks come.
+        exit: Where outcomes leave the run.
+        max_in_flight: The most tasks that the run may hold when it asks a source for another one.
+        stop: The rule that ends the run early, or None; a rule of a stage is the stage's.
         grace: Seconds that running calls have when the run is ended from outside.
+        schedule: Called before each round of a run of many stages; moves on what no stage fetches by itself, and lets
+            stages begin. Given the `room`.
     """
 
-    def __init__(self, stage: Stage, stop: Stop | None, grace: float) -> None:
-        self.stage = stage
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        exit: Exit,
+        *,
+        max_in_flight: int,
+        stop: Stop | None,
+        grace: float,
+        schedule: Callable[[float, int], None] | None = None,
+    ) -> None:
+        self.stages = stages
+        self.exit = exit
+        self.outcomes = exit.outcomes
         self.ending: Ending | None = None
-        self.open = True
-        """True while tasks may be pulled."""
+        self.inbox: deque[tuple[Stage, Delivery]] = deque()
+        """Where the deliveries of the executors arrive; set by the shell."""
+        self.began = monotonic()
+        self._max_in_flight = max_in_flight
         self._stop = stop
         self._grace = grace
-        self.inbox: deque[Delivery] = deque()
-        """Where the executor's deliveries arrive; set by the shell."""
-        self._parts: deque[Successes | Result] = deque()
-        self.began = monotonic()
+        self._schedule = schedule
+        self._deepest_first = tuple(reversed(stages))
+        self._parts: deque[tuple[Stage, Successes | Result]] = deque()
+        self._before = (0, 0)
+        self._failed_in_a_row = 0
+        self._serial = all("inline" in stage.executor.capabilities for stage in stages)
 
     # ------------------------------------------------------------------ one round
 
@@ -78,74 +104,139 @@ class Run:
         """
         now = monotonic()
         self.collect(now)
-        if self.ending is not None:
+        if self._ended():
             return 0.0
-        stage = self.stage
-        engine = stage.engine
-        if engine.waiting:
-            engine.wake(now)
-        stage.fill(now)
-        self._ask_stop()  # get_args may have failed tasks
-        if self.ending is not None or self.inbox or stage.outcomes or stage.must_pump:
+        if self._schedule is not None:
+            self._schedule(now, self.room())
+        due: float | None = None
+        pump = False
+        for stage in self._deepest_first:
+            engine = stage.engine
+            if engine.waiting:
+                engine.wake(now)
+            if not stage.begun:
+                continue
+            if stage.inputs:
+                stage.draw(now, self.room())
+            stage.fill(now)
+            stage.flush()  # what had no usable key, or no arguments
+            self._ask_stop(stage)
+            if self._ended():
+                return 0.0
+            pump = pump or stage.must_pump
+            if engine.waiting:
+                next_due = engine.next_due()
+                due = next_due if due is None or next_due is None else min(due, next_due)
+        if pump or self.inbox or self.outcomes:
             return 0.0
-        due = engine.next_due()
         return None if due is None else max(0.0, due - now)
+
+    def _ended(self) -> bool:
+        return self.ending is not None
 
     @property
     def finished(self) -> bool:
         """True when nothing is left to do, or the run is to be ended."""
-        return self.ending is not None or (not self.open and not self.stage.engine.in_flight)
+        return self.ending is not None or all(stage.idle and not stage.outlet.held() for stage in self.stages)
 
-    def wants(self) -> int:
-        """How many tasks to pull now; 0 while outcomes wait for the consumer."""
-        return self.stage.wanted() if self.open and self.ending is None and not self.stage.outcomes else 0
+    def room(self) -> int:
+        """How many more tasks the run may hold. What has settled counts until all that comes of it has been taken."""
+        held = len(self.outcomes)
+        for stage in self.stages:
+            held += stage.engine.in_flight + stage.outlet.held()
+        return self._max_in_flight - held
 
-    def take(self, tasks: Sequence[Any]) -> None:
-        """Take in pulled *tasks* and hand them on to the executor."""
+    def wants(self, stage: Stage) -> int:
+        """How many tasks to pull for *stage* now; 0 while outcomes wait for the consumer.
+
+        Where all stages are serial, what has been taken goes through all of them first.
+        """
+        if self.ending is not None or self.outcomes or not stage.begun or (self._serial and self.inbox):
+            return 0
+        room = self.room()
+        return max(0, min(room, stage.appetite(room)))
+
+    def take(self, stage: Stage, tasks: Sequence[Any]) -> None:
+        """Take in *tasks* that were pulled for *stage*, and hand them on to its executor."""
         now = monotonic()
-        self.stage.admit(tasks, now)
-        self.stage.fill(now)
-        self.stage.flush()
-        self._ask_stop()
+        stage.admit(tasks, now)
+        stage.fill(now)
+        stage.flush()
+        self._ask_stop(stage)
 
-    def keep(self, tasks: Sequence[Any]) -> None:
+    def keep(self, stage: Stage, tasks: Sequence[Any]) -> None:
         """Count *tasks* that were pulled at the very moment at which the run was interrupted: none of them begins."""
-        self.stage.admit(tasks, monotonic())
+        stage.admit(tasks, monotonic())
 
     def collect(self, now: float) -> None:
         """Take in all that was delivered."""
-        stage, inbox, pending = self.stage, self.inbox, self._parts
+        inbox, pending = self.inbox, self._parts
         if not inbox and not pending:
             return
+        touched: dict[int, Stage] = {}
         try:
             while True:
                 while pending:
-                    stage.settle(pending.popleft(), now)
-                    self._ask_stop()
+                    stage, part = pending.popleft()
+                    touched[id(stage)] = stage
+                    stage.settle(part, now)
+                    self._ask_stop(stage)
                 if not inbox:
                     break
-                pending.extend(parts(inbox.popleft()))
+                stage, delivery = inbox.popleft()
+                pending.extend([(stage, part) for part in parts(delivery)])
         except BaseException:
-            if stage.rest is not None:
-                pending.appendleft(stage.rest)
-                stage.rest = None
+            for stage in touched.values():
+                if stage.rest is not None:
+                    pending.appendleft((stage, stage.rest))
+                    stage.rest = None
             raise
         finally:
-            stage.flush()
-        if stage.fatal is not None and self.ending is None:
-            self.end(Ending(reason=_reason(stage.fatal), grace=self._grace, error=stage.fatal))
+            for stage in touched.values():
+                stage.flush()
+        for stage in touched.values():
+            if stage.fatal is not None and self.ending is None:
+                if len(self.stages) > 1:
+                    stage.fatal.add_note(f"This was in stage {stage.name!r}.")
+                self.end(Ending(reason=_reason(stage.fatal), grace=self._grace, error=stage.fatal))
 
-    def _ask_stop(self) -> None:
-        stop = self._stop
-        if stop is None or self.ending is not None:
+    def _ask_stop(self, stage: Stage) -> None:
+        """End the run if a rule says so: that of *stage*, where something has just settled, or that of the run."""
+        if self.ending is not None:
             return
-        engine = self.stage.engine
+        if stage.stop is not None:
+            engine = stage.engine
+            where = "" if len(self.stages) == 1 else f" in stage {stage.name!r}"
+            self._apply(stage.stop, engine.succeeded, engine.failed, engine.failed_in_a_row, where)
+        if self._stop is not None and self.ending is None:
+            succeeded = failed = 0
+            for each in self.stages:
+                succeeded += each.engine.succeeded
+                failed += each.engine.failed
+            (succeeded_before, failed_before), self._before = self._before, (succeeded, failed)
+            if succeeded > succeeded_before:
+                self._failed_in_a_row = stage.engine.failed_in_a_row
+            else:
+                self._failed_in_a_row += failed - failed_before
+            self._apply(self._stop, succeeded, failed, self._failed_in_a_row, "")
+
+    def _apply(self, stop: Stop, succeeded: int, failed: int, failed_in_a_row: int, where: str) -> None:
         grace = FOREVER if stop.when == "soon" else 0.0
-        rule = stop.broken_by(engine.succeeded, engine.failed, engine.failed_in_a_row)
+        rule = stop.broken_by(succeeded, failed, failed_in_a_row)
         if rule is not None:
-            self.end(Ending(reason=rule, grace=grace, error=TooManyErrors(rule)))
-        elif (rule := stop.satisfied_by(engine.succeeded)) is not None:
-            self.end(Ending(reason=rule, grace=grace))
+            self.end(Ending(reason=rule + where, grace=grace, error=TooManyErrors(rule + where)))
+        elif (rule := stop.satisfied_by(succeeded)) is not None:
+            self.end(Ending(reason=rule + where, grace=grace))
+
+    @contextmanager
+    def blaming(self, stage: Stage) -> Iterator[None]:
+        """Where there are several stages, a note on an error that comes up inside says which one it was."""
+        try:
+            yield
+        except Exception as error:
+            if len(self.stages) > 1:
+                error.add_note(f"This was in stage {stage.name!r}.")
+            raise
 
     # ------------------------------------------------------------------ the end
 
@@ -153,9 +244,11 @@ class Run:
         """Take nothing new, and cancel what has not started. The first ending counts."""
         if self.ending is None:
             self.ending = ending
-        self.open = False
-        self.stage.retrying = False
-        self.stage.cancel(monotonic(), running=False)
+        now = monotonic()
+        for stage in self.stages:
+            stage.retrying = False
+            stage.outlet.close()
+            stage.cancel(now, running=False)
 
     def interrupted(self, error: BaseException) -> None:
         """End because of *error*, which came up in the user's code or from outside, and is raised in the end."""
@@ -164,32 +257,41 @@ class Run:
     def drop(self) -> None:
         """Nobody will consume what comes: settle all that is left as cancelled, and tell nobody."""
         self.ending = self.ending or Ending(reason="The stream was dropped.", grace=0.0)
-        self.open = False
-        self.stage.engine.cancel(monotonic(), running=True)
+        for stage in self.stages:
+            stage.outlet.close()
+            stage.cancel(monotonic(), running=True)
 
     def settle_rest(self) -> BaseException | None:
-        """The executor has stopped: take in what it delivered last, and cancel what it never will.
+        """The executors have stopped: take in what they delivered last, and cancel what they never will.
 
         Returns:
             What a hook let out meanwhile (KeyboardInterrupt), once everything is settled; or None.
         """
-        self.stage.retrying = False
         raised: BaseException | None = None
+        for stage in self.stages:
+            stage.retrying = False
         while self.inbox or self._parts:
             try:
                 self.collect(monotonic())
             except BaseException as error:
                 raised = raised or error
-        self.stage.cancel(monotonic(), running=True)
-        while True:
-            try:
-                self.stage.flush()
-                break
-            except BaseException as error:
-                raised = raised or error
-        if not self.stage.wants_outcomes:
-            self.stage.clear_frames()
+        for stage in self.stages:
+            stage.outlet.close()
+            stage.cancel(monotonic(), running=True)
+            while True:
+                try:
+                    stage.flush()
+                    break
+                except BaseException as error:
+                    raised = raised or error
+        if not self.exit.wants_outcomes:
+            self.clear_frames()
         return raised
+
+    def clear_frames(self) -> None:
+        """Let go of the local variables of frames in which errors were raised, once everybody has seen the error."""
+        for stage in self.stages:
+            stage.clear_frames()
 
 
 def _reason(error: BaseException) -> str:

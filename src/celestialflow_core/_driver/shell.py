@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from celestialflow_core._call import Delivery
 from celestialflow_core._driver.completion import Completions
 from celestialflow_core._driver.plan import Plan
+from celestialflow_core._driver.stage import Stage
 from celestialflow_core._outcome import RunSummary
 from celestialflow_core.errors import TooManyErrors
 from celestialflow_core.executors.interface import Work
@@ -21,42 +22,58 @@ class Shell:
 
     Args:
         plan: What to run.
-        completions: Where the executor delivers.
-        make_work: Gives what the executor is to do.
+        completions: Where the executors deliver.
     """
 
-    def __init__(self, plan: Plan, completions: Completions[Delivery], make_work: Callable[[], Work]) -> None:
+    def __init__(self, plan: Plan, completions: Completions[tuple[Any, Delivery]]) -> None:
         self._plan = plan
-        self._make_work = make_work
         self._deliveries = completions
         self.run = plan.run
+        self.run.inbox = completions.items
         self.grace = plan.grace
         self.closed = False
 
-    def _route(self) -> Work | None:
-        """Let the executor deliver to this run; gives the work to start it with, unless it is warm."""
-        workers = self._plan.workers
-        workers.route(self._deliveries)
-        return workers.starting(self._make_work)
+    def _route(self, stage: Stage) -> Work | None:
+        """Let the executor of *stage* deliver to this run; gives the work to start it with, unless it is warm."""
+        workers = stage.workers
+        workers.route(self._deliveries, stage)
+        work = workers.starting(stage.make_work)
+        if work is not None:
+            workers.started = True
+        return work
 
-    def _announce(self, total: int | None) -> None:
+    def _announce(self, totals: dict[str, int | None]) -> None:
         try:
-            self._plan.announce(total)
+            self._plan.announce(totals)
         except BaseException as error:
             self.run.interrupted(error)
 
-    def _must_stop(self) -> bool:
-        return self.run.ending is not None or not self._plan.workers.warm
+    def _to_stop(self) -> list[Stage]:
+        """The stages whose executors are to be stopped now, which they are taken to be from here on."""
+        early = self.run.ending is not None
+        stages = [stage for stage in self.run.stages if early or not stage.workers.warm]
+        for stage in stages:
+            stage.workers.stopped = True
+        return stages
+
+    def _dropped(self) -> list[Stage]:
+        """Let nobody deliver any more; gives the stages whose executors are to be stopped at once."""
+        stages = self.run.stages
+        for stage in stages:
+            stage.workers.route(None)
+            stage.workers.stopped = True
+        return [stage for stage in stages if stage.workers.started]
 
     def _grace(self) -> float:
         ending = self.run.ending
         return ending.grace if ending is not None else self._plan.grace
 
     def _conclude(self, error: BaseException | None, source_error: BaseException | None) -> RunSummary:
-        """The executor has stopped: settle the account, tell everybody, and raise what is to be raised."""
+        """The executors have stopped: settle the account, tell everybody, and raise what is to be raised."""
         plan, run = self._plan, self.run
         try:
-            plan.workers.route(None)
+            for stage in run.stages:
+                stage.workers.route(None)
             late_error = run.settle_rest()
             cause = run.ending.error if run.ending is not None else None
             summary, error = plan.conclude_all(error or cause or late_error or source_error)

@@ -8,54 +8,36 @@ at on its own only where a hook, an error or a duplicate wants it.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from typing import Any, TypeAlias
 
 import attrs
 
 from celestialflow_core._call import Calls, Result, Successes
 from celestialflow_core._driver.account import Account
+from celestialflow_core._driver.channel import Channel
 from celestialflow_core._driver.customs import Customs
 from celestialflow_core._driver.exceptions import annotate, forget_locals
+from celestialflow_core._driver.exit import Outlet
+from celestialflow_core._driver.gathered import Gathered
+from celestialflow_core._driver.workers import Workers
 from celestialflow_core._engine.machine import Engine, IdSource
 from celestialflow_core._keys import key_of
-from celestialflow_core._observe.interface import Observer, Settled
-from celestialflow_core._outcome import Counts, Outcome
-from celestialflow_core._policies import RetryPolicy
+from celestialflow_core._observe.interface import Observer, RunInfo, Settled
+from celestialflow_core._outcome import Counts, Outcome, Status
+from celestialflow_core._policies import RetryPolicy, Stop
 from celestialflow_core.errors import TaskAbandoned, WorkerCrashed
-from celestialflow_core.executors.interface import AsyncExecutor, Executor
+from celestialflow_core.executors.interface import AsyncExecutor, Executor, Work
 
-__all__ = ["Stage"]
+__all__ = ["Kin", "Stage"]
 
 DEADLY = 2  # a call that has ended so many workers is not tried again, whoever asks for it
 FATAL = -1  # the id of a result that speaks for the whole executor
 
 
-class _Gathered:
-    """What has settled since the last flush: runs of successes as they were delivered, and everything else."""
-
-    __slots__ = ("others", "runs", "tries")
-
-    def __init__(self) -> None:
-        self.runs: list[tuple[Sequence[int], Sequence[Any], Sequence[Any], Sequence[Any], Sequence[Any]]] = []
-        self.tries: dict[int, int] = {}
-        self.others: list[Outcome[Any, Any]] = []
-
-    def settled(self) -> Settled:
-        """All of it as one batch; a single run is not copied."""
-        if not self.runs:
-            return Settled(tries=self.tries, others=self.others)
-        if len(self.runs) == 1:
-            ids, tasks, values, seconds, workers = self.runs[0]
-        else:
-            ids, tasks, values, seconds, workers = map(_joined, zip(*self.runs, strict=True))
-        return Settled(ids, tasks, values, seconds, workers, self.tries, self.others)
-
-
-def _joined(columns: Iterable[Sequence[Any]]) -> list[Any]:
-    return list(chain.from_iterable(columns))
+Kin: TypeAlias = "tuple[int, int, Any] | None"
+"""Where a task came from: its parent's id, its root's, and its place in a family; None for a task of the source."""
 
 
 @attrs.define(eq=False)
@@ -64,48 +46,76 @@ class Stage:
 
     Attributes:
         name: The manager's.
+        info: What observers are told of it.
         engine: Its tasks.
         ids: Numbers the tasks of the whole run.
-        executor: Runs its calls.
+        workers: Its executor, and whether that stays warm.
+        make_work: Gives what the executor is to do.
         customs: Its overrides and hooks.
         retry: When a failed attempt is tried again.
+        stop: Its rule that ends the run early, or None.
         account: Keeps results, errors and figures.
         observers: Log, progress.
         random: Gives a number in [0, 1) for the jitter of each retry.
-        wants_outcomes: Whether somebody consumes the Outcome of every success.
-        outcomes: Those that have not been consumed, in order.
+        outlet: Takes what has settled.
+        inputs: Where tasks come from that other stages made.
+        open_sources: How many sources may still give it tasks.
+        judge: Says what is to come of a result, where that depends on the result; what it raises is the task's error.
+        verdicts: What it said of results that have not been handed on.
+        genealogist: Told of new tasks and where they came from, or None.
+        traces: Whether somebody will ask where a task came from.
+        begun: False while its tasks have to wait for other stages to end.
         retrying: False once the run is ending.
-        fatal: What an executor said that ends the run, or None.
+        fatal: What the executor said that ends the run, or None.
         rest: What of a part was not looked at, since a hook let a KeyboardInterrupt out.
     """
 
     name: str
+    info: RunInfo
     engine: Engine[Any, Outcome[Any, Any]]
     ids: IdSource
-    executor: Executor | AsyncExecutor
+    workers: Workers
+    make_work: Callable[[], Work]
     customs: Customs
     retry: RetryPolicy
+    stop: Stop | None
     account: Account
     observers: Sequence[Observer]
     random: Callable[[], float]
-    wants_outcomes: bool
-    outcomes: deque[Outcome[Any, Any]] = attrs.field(factory=deque)
+    outlet: Outlet
+    inputs: list[Channel] = attrs.field(factory=list)
+    open_sources: int = 0
+    judge: Callable[[Any], Any] | None = None
+    verdicts: dict[int, Any] = attrs.field(factory=dict)
+    genealogist: Callable[[Stage, Sequence[int], Sequence[Any] | None], None] | None = None
+    traces: bool = False
+    begun: bool = True
     retrying: bool = True
     fatal: BaseException | None = None
     rest: Successes | None = None
     _inline: bool = False
     _keys: dict[int, Any] = attrs.field(factory=dict)
+    _kin: dict[int, Kin] = attrs.field(factory=dict)
     _seen_errors: list[BaseException] = attrs.field(factory=list)
-    _gathered: _Gathered = attrs.field(factory=lambda: _Gathered())
+    _gathered: Gathered = attrs.field(factory=Gathered)
+    executor: Executor | AsyncExecutor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.executor = self.workers.executor
         self._inline = "inline" in self.executor.capabilities
 
     # ------------------------------------------------------------------ in
 
-    def admit(self, tasks: Sequence[Any], now: float) -> None:
-        """Take *tasks* into the engine; what has no usable key fails at once."""
-        ids = self.ids.take(len(tasks))
+    def admit(self, tasks: Sequence[Any], now: float, kin: Sequence[Any] | None = None) -> None:
+        """Take *tasks* into the engine; what has no usable key fails at once.
+
+        Args:
+            tasks: The tasks.
+            now: The moment.
+            kin: Where each came from, if not from the source: a `Kin`, or only the parent's id in a run that does not
+                trace its tasks.
+        """
+        ids = self._number(len(tasks), kin)
         engine = self.engine
         if not engine.deduplicate:
             engine.admit(ids, tasks, None, now)
@@ -117,7 +127,7 @@ class Stage:
                 pass
             else:
                 for id, task, first in duplicates:
-                    self._note(Outcome(id, task, "duplicate", key=task, original=first, stage=self.name))
+                    self._note(self._outcome(id, task, "duplicate", task, original=first))
                 return
         for at, id in enumerate(ids):
             try:
@@ -125,6 +135,51 @@ class Stage:
             except KeyboardInterrupt:  # in the key hook; what has been taken is counted all the same
                 engine.admit(ids[at:], tasks[at:], None, now)
                 raise
+
+    def _number(self, count: int, kin: Sequence[Any] | None) -> range:
+        """Ids for so many new tasks, which come from *kin*."""
+        ids = self.ids.take(count)
+        if self.genealogist is not None:
+            self.genealogist(self, ids, kin)
+        if self.traces and kin is not None:
+            self._kin.update(zip(ids, kin, strict=True))
+        return ids
+
+    def refuse(self, task: Any, error: BaseException, kin: Any, now: float) -> None:
+        """Take in a task that fails at once, with *error*: what should have made it of a result has failed."""
+        id = self._number(1, [kin])[0]
+        self.engine.refuse(id, now)
+        self._note(self._error(id, task, error, attempts=0))
+
+    def draw(self, now: float, room: int) -> None:
+        """Take in tasks that other stages made, as many as the executor wants.
+
+        Args:
+            now: The moment.
+            room: How many more tasks the run may hold. When there is none, this stage may still have as many as the
+                executor runs at a time, so that no stage waits for another for ever.
+        """
+        inputs = self.inputs
+        for _ in range(len(inputs)):
+            channel = inputs[0]
+            wanted = self.appetite(room, channel.unbounded) if len(channel) else 0
+            if wanted > 0:
+                kin, tasks = channel.take(wanted)
+                self.admit(tasks, now, kin)
+            inputs.append(inputs.pop(0))
+
+    def appetite(self, room: int, unbounded: bool = False) -> int:
+        """How many more tasks this stage would take, when the run has *room* for so many more."""
+        engine, slots = self.engine, self.executor.slots
+        wanted = slots - engine.running - engine.ready
+        if room <= 0 and not unbounded:
+            wanted = min(wanted, slots - engine.in_flight - self.outlet.held())
+        return wanted
+
+    @property
+    def idle(self) -> bool:
+        """True if it has no task, and nothing is left for it by other stages or by a source."""
+        return not self.open_sources and not self.engine.in_flight and not any(map(len, self.inputs))
 
     def _admit_one(self, id: int, task: Any, now: float) -> None:
         try:
@@ -139,7 +194,7 @@ class Stage:
             self._note(self._error(id, task, error, attempts=0))
             return
         for id, task, first in duplicates:
-            self._note(Outcome(id, task, "duplicate", key=key, original=first, stage=self.name))
+            self._note(self._outcome(id, task, "duplicate", key, original=first))
         if not duplicates and key is not task:
             self._keys[id] = key
 
@@ -147,12 +202,6 @@ class Stage:
     def must_pump(self) -> bool:
         """True while an inline executor has calls that it will only go on with in another ``submit``."""
         return self._inline and self.engine.running > 0
-
-    def wanted(self) -> int:
-        """How many more tasks the executor could take now."""
-        engine = self.engine
-        room = min(self.executor.slots - engine.running - engine.ready, engine.room - len(self.outcomes))
-        return room if room > 0 else 0
 
     def fill(self, now: float) -> None:
         """Hand ready tasks to the executor, as many as it wants."""
@@ -192,7 +241,7 @@ class Stage:
         """Take in what the executor delivered: a run of successes, or another result."""
         if isinstance(part, Result):
             self._settle_one(part, now)
-        elif self.customs.process is None:
+        elif self.customs.process is None and self.judge is None:
             self._succeed(part.ids, part.values, part.seconds, part.workers, now)
         else:
             self._process(part, now)
@@ -220,8 +269,7 @@ class Stage:
             gathered.tries.update(tries)
 
     def _process(self, part: Successes, now: float) -> None:
-        process = self.customs.process
-        assert process is not None
+        process, judge = self.customs.process, self.judge
         engine = self.engine
         seen: set[int] = set()  # an executor may deliver a call twice, also in one batch
         ids: list[int] = []
@@ -233,8 +281,12 @@ class Stage:
                     engine.late += 1
                     continue
                 seen.add(id)
+                value = part.values[index]
                 try:
-                    value = process(engine.task(id), part.values[index])
+                    if process is not None:
+                        value = process(engine.task(id), value)
+                    if judge is not None:
+                        self.verdicts[id] = judge(value)
                 except KeyboardInterrupt:
                     self.rest = part[index + 1 :]
                     raise
@@ -321,23 +373,38 @@ class Stage:
         traceback: str | None = None,
         output: str | None = None,
     ) -> Outcome[Any, Any]:
-        if traceback is None and (self.wants_outcomes or self.customs.listens("on_error")):
+        if traceback is None and (self.outlet.wants_outcomes or self.customs.listens("on_error")):
             from celestialflow_core.executors.tracebacks import traceback_text
 
             traceback = traceback_text(error)
-        key = self._keys.pop(id, task)
-        return Outcome(
-            id, task, "error", None, error, attempts, seconds, worker, key, traceback, output, stage=self.name
+        return self._outcome(
+            id,
+            task,
+            "error",
+            self._keys.pop(id, task),
+            error=error,
+            attempts=attempts,
+            seconds=seconds,
+            worker=worker,
+            traceback=traceback,
+            output=output,
         )
+
+    def _outcome(self, id: int, task: Any, status: Status, key: Any, **rest: Any) -> Outcome[Any, Any]:
+        parent, root, _ = self._kin.get(id) or (None, id, None)
+        return Outcome(id, task, status, key=key, parent=parent, root=root, stage=self.name, **rest)
 
     def _note(self, outcome: Outcome[Any, Any]) -> None:
         self._gathered.others.append(outcome)
 
     def cancel(self, now: float, *, running: bool) -> None:
         """Settle as cancelled what has not started, or with ``running=True`` all that is left."""
+        for channel in self.inputs:
+            kin, tasks = channel.take(len(channel))
+            if tasks:  # none of them begins, so nobody asks for their keys
+                self.engine.admit(self._number(len(tasks), kin), tasks, None, now)
         for id, task, attempts in self.engine.cancel(now, running=running):
-            key = self._keys.pop(id, task)
-            self._note(Outcome(id, task, "cancelled", attempts=attempts, key=key, stage=self.name))
+            self._note(self._outcome(id, task, "cancelled", self._keys.pop(id, task), attempts=attempts))
 
     # ------------------------------------------------------------------ on
 
@@ -346,23 +413,29 @@ class Stage:
         gathered = self._gathered
         if not gathered.runs and not gathered.others:
             return
-        self._gathered = _Gathered()
+        self._gathered = Gathered()
         self.clear_frames()
         batch, others = gathered.settled(), gathered.others
         self.account.add(batch, others)
         for observer in self.observers:
             observer.settled(batch)
+        kin = kin_of_others = None
+        if self.traces:
+            kin = list(map(self._kin.pop, batch.ids, repeat(None)))
+            kin_of_others = [self._kin.pop(outcome.id, None) for outcome in others]
         outcomes: list[Outcome[Any, Any]] = []
-        if self.wants_outcomes or self.customs.wants_successes:
-            outcomes = self._successes(batch)
+        if self.outlet.wants_outcomes or self.customs.wants_successes:
+            outcomes = self._successes(batch, kin)
         elif self._keys:
             for id in batch.ids:
                 self._keys.pop(id, None)
-        if self.wants_outcomes:
-            settled = outcomes + others if others else outcomes
-            if self.engine.ordered:
-                settled = self.engine.hold((outcome.id, outcome) for outcome in settled)
-            self.outcomes.extend(settled)
+        try:
+            self.outlet.pass_on(self, batch, kin, outcomes, others, kin_of_others)
+        finally:
+            self._tell(outcomes, others)
+
+    def _tell(self, outcomes: Sequence[Outcome[Any, Any]], others: Sequence[Outcome[Any, Any]]) -> None:
+        """Tell the hooks."""
         if self.customs.wants_successes:
             for outcome in outcomes:
                 self.customs.tell("on_success", outcome)
@@ -371,7 +444,7 @@ class Stage:
                 self._seen_errors.append(outcome.error)
             if outcome.status != "cancelled":
                 self.customs.tell("on_error" if outcome.status == "error" else "on_duplicate", outcome)
-        if not self.wants_outcomes:
+        if not self.outlet.wants_outcomes:
             self.clear_frames()
 
     def clear_frames(self) -> None:
@@ -383,17 +456,23 @@ class Stage:
         for error in errors:
             forget_locals(error)
 
-    def _successes(self, batch: Settled) -> list[Outcome[Any, Any]]:
+    def _successes(self, batch: Settled, kin: Sequence[Kin] | None) -> list[Outcome[Any, Any]]:
         keys, tries, name = self._keys, batch.tries, self.name
         rows = zip(batch.ids, batch.tasks, batch.values, batch.seconds, batch.workers, strict=True)
-        if not keys and not tries:
+        if not keys and not tries and kin is None:
             return [
-                Outcome(id, task, "success", value, None, 1, seconds, worker, task, stage=name)
+                Outcome(id, task, "success", value, None, 1, seconds, worker, task, None, None, None, None, id, name)
                 for id, task, value, seconds, worker in rows
             ]
+        origins = [
+            (None, id, None) if at is None else at for id, at in zip(batch.ids, kin or repeat(None), strict=False)
+        ]
         return [
-            Outcome(id, task, "success", value, None, tries.get(id, 1), seconds, worker, keys.pop(id, task), stage=name)
-            for id, task, value, seconds, worker in rows
+            Outcome(
+                *(id, task, "success", value, None, tries.get(id, 1), seconds, worker, keys.pop(id, task)),
+                *(None, None, None, parent, root, name),
+            )
+            for (id, task, value, seconds, worker), (parent, root, _) in zip(rows, origins, strict=True)
         ]
 
     def counts(self) -> Counts:

@@ -30,7 +30,7 @@ class OutcomeStream(Generic[T, R]):
     def __init__(self, shell: SyncShell) -> None:
         self._shell = shell
         self.guard = shell.guard
-        self._outcomes = shell.run.stage.outcomes
+        self._outcomes = shell.run.outcomes
         self._inbox = shell.inbox
         self._refresh_at = 0.0
         self._error: BaseException | None = None
@@ -43,7 +43,7 @@ class OutcomeStream(Generic[T, R]):
         if not outcomes:
             self._advance()
             if not outcomes:
-                self._shell.run.stage.clear_frames()
+                self._shell.run.clear_frames()
                 error, self._error = self._error, None
                 if error is not None:
                     raise error

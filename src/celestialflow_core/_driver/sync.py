@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, cast
 
@@ -14,8 +15,9 @@ from celestialflow_core._driver.interrupt import Guard
 from celestialflow_core._driver.plan import Plan
 from celestialflow_core._driver.shell import UNRESPONSIVE, Shell
 from celestialflow_core._driver.source import Source
+from celestialflow_core._driver.stage import Stage
 from celestialflow_core._outcome import RunSummary
-from celestialflow_core.executors.interface import Executor, Work
+from celestialflow_core.executors.interface import Executor
 
 __all__ = ["SyncShell"]
 
@@ -23,41 +25,42 @@ __all__ = ["SyncShell"]
 class SyncShell(Shell):
     """Drives a run in the calling thread; every method is to be called inside ``with guard``, and so is this class."""
 
-    def __init__(self, plan: Plan, make_work: Callable[[], Work], guard: Guard) -> None:
-        self._completions: Completions[Delivery] = Completions()
-        super().__init__(plan, self._completions, make_work)
-        self._executor = cast(Executor, plan.executor)
-        self._source: Source | None = None
+    def __init__(self, plan: Plan, guard: Guard) -> None:
+        self._completions: Completions[tuple[Any, Delivery]] = Completions()
+        super().__init__(plan, self._completions)
+        self._sources: deque[tuple[Stage, Source]] = deque()
+        self._source_error: BaseException | None = None
         self.guard = guard
         guard.wake = self._completions.wake
         self.inbox = self._completions.items
 
     def open(self) -> None:
-        """Start the executor, then tell everybody that the run begins.
+        """Start the executors, then tell everybody that the run begins.
 
         Raises:
             WorkerSetupError, NotPicklable, TypeError: The run cannot begin; everything is released.
         """
         plan = self._plan
-        plan.run.inbox = self.inbox
         try:
-            self._source = Source(plan.tasks, plan.total)
-            work = self._route()
-            if work is not None:
-                plan.workers.started = True
-                self._executor.start(work, plan.workers.deliver)
+            for given in plan.inputs:
+                self._sources.append((given.stage, Source(given.tasks, given.total)))
+                given.stage.open_sources += 1
+            for stage in self.run.stages:
+                work = self._route(stage)
+                if work is not None:
+                    with self.run.blaming(stage):
+                        cast(Executor, stage.executor).start(work, stage.workers.deliver)
         except BaseException:
             self.closed = True
             self._drop_workers()
             plan.done()
             self.guard.release()
             raise
-        self._announce(self._source.total)
+        self._announce({stage.name: source.total for stage, source in self._sources})
 
     def step(self) -> bool:
         """One round; True when the run is over and is to be closed."""
-        run, source = self.run, self._source
-        assert source is not None
+        run = self.run
         try:
             if self.guard.presses:
                 run.interrupted(KeyboardInterrupt())
@@ -65,22 +68,36 @@ class SyncShell(Shell):
             wait = run.advance()
             if run.finished:
                 return True
-            wanted = run.wants()
-            if wanted:
-                tasks = source.take(wanted)
-                if source.exhausted:
-                    run.open = False
-                if source.interrupt is not None:
-                    run.keep(tasks)
-                    raise source.interrupt
-                if tasks:
-                    run.take(tasks)
-            elif wait != 0.0:
+            if not self._pull() and wait != 0.0:
                 self._completions.wait(wait)
         except BaseException as error:
             run.interrupted(error)
             return True
         return False
+
+    def _pull(self) -> bool:
+        """Ask each source for tasks, if its stage wants some; False if none was asked."""
+        run, asked = self.run, False
+        for _ in range(len(self._sources)):
+            stage, source = self._sources[0]
+            wanted = run.wants(stage)
+            if not wanted:
+                self._sources.rotate(-1)
+                continue
+            asked = True
+            tasks = source.take(wanted)
+            if source.exhausted:
+                self._source_error = self._source_error or source.error
+                self._sources.popleft()
+                stage.open_sources -= 1
+            else:
+                self._sources.rotate(-1)
+            if source.interrupt is not None:
+                run.keep(stage, tasks)
+                raise source.interrupt
+            if tasks:
+                run.take(stage, tasks)
+        return asked
 
     def close(self) -> RunSummary:
         """Release everything and settle the account.
@@ -90,34 +107,37 @@ class SyncShell(Shell):
         """
         self.closed = True
         try:
-            error = self._stop() if self._must_stop() else None
-            return self._conclude(error, self._source.error if self._source is not None else None)
+            stages = self._to_stop()
+            error = self._stop([cast(Executor, stage.executor) for stage in stages]) if stages else None
+            return self._conclude(error, self._source_error)
         finally:
             self.guard.release()
 
-    def _stop(self) -> BaseException | None:
-        """Stop the executor while results still come in; a further Ctrl-C ends the grace."""
-        run, executor, grace = self.run, self._executor, self._grace()
-        self._plan.workers.stopped = True
-        failure: list[BaseException] = []
-        finished = threading.Event()
+    def _stop(self, executors: Sequence[Executor]) -> BaseException | None:
+        """Stop the executors while results still come in; a further Ctrl-C ends the grace."""
+        run, grace = self.run, self._grace()
+        failures: list[BaseException] = []
+        stopped: list[Executor] = []
 
-        def stop(grace: float) -> None:
+        def stop(executor: Executor) -> None:
             try:
                 executor.stop(grace)
             except BaseException as error:
-                failure.append(error)
+                failures.append(error)
             finally:
-                finished.set()
+                stopped.append(executor)
                 self._completions.wake()
 
-        if "inline" in executor.capabilities:
-            stop(grace)
-        else:
-            _in_thread(stop, grace)
-        presses, give_up_at, hurry = self.guard.presses, None, None
+        inline = [executor for executor in executors if "inline" in executor.capabilities]
+        for executor in executors:
+            if executor not in inline:
+                _in_thread(stop, executor)
+        for executor in inline:
+            stop(executor)
+        presses, give_up_at = self.guard.presses, None
+        hurries: list[threading.Thread | None] = []
         raised: BaseException | None = None
-        while not finished.is_set() and (give_up_at is None or monotonic() < give_up_at):
+        while len(stopped) < len(executors) and (give_up_at is None or monotonic() < give_up_at):
             self._completions.wait(None if give_up_at is None else 0.1)
             try:
                 run.collect(monotonic())
@@ -126,18 +146,16 @@ class SyncShell(Shell):
                 self.guard.presses += 1
             if self.guard.presses > presses and give_up_at is None:
                 give_up_at = monotonic() + UNRESPONSIVE
-                hurry = _in_thread(_stop_now, executor)
+                hurries = [_in_thread(_stop_now, executor) for executor in executors if executor not in stopped]
                 raised = raised or KeyboardInterrupt()
-        if hurry is not None:
-            hurry.join(1.0)
-        return raised or (failure[0] if failure else None)
+        for hurry in hurries:
+            if hurry is not None:
+                hurry.join(1.0)
+        return raised or (failures[0] if failures else None)
 
     def _drop_workers(self) -> None:
-        workers = self._plan.workers
-        workers.route(None)
-        workers.stopped = True
-        if workers.started:
-            self._executor.stop(0)
+        for stage in self._dropped():
+            cast(Executor, stage.executor).stop(0)
 
     def abort(self) -> None:
         """Stop the workers at once and call nobody: for a stream that nobody will close."""
@@ -145,7 +163,8 @@ class SyncShell(Shell):
         try:
             self._drop_workers()
             self.run.drop()
-            self._plan.finish_observers(self._plan.summarise())
+            self._plan.summarise()
+            self._plan.finish_observers()
         finally:
             self._plan.done()
             self.guard.release()

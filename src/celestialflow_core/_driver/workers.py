@@ -34,17 +34,18 @@ class Workers:
         self.started = False
         self.stopped = False
         self.work: Work | None = None
-        self._completions: Completions[Delivery] | None = None
+        self._route: tuple[Completions[tuple[Any, Delivery]], Any] | None = None
 
     def deliver(self, delivery: Delivery) -> None:
         """What the executor calls, from any thread."""
-        completions = self._completions
-        if completions is not None:
-            completions.put(delivery)
+        route = self._route
+        if route is not None:
+            completions, address = route
+            completions.put((address, delivery))
 
-    def route(self, completions: Completions[Delivery] | None) -> None:
-        """From now on deliver to *completions*; to nobody while that is None."""
-        self._completions = completions
+    def route(self, completions: Completions[tuple[Any, Delivery]] | None, address: Any = None) -> None:
+        """From now on deliver to *completions*, each delivery with *address*; to nobody while that is None."""
+        self._route = None if completions is None else (completions, address)
 
     def starting(self, make: Callable[[], Work]) -> Work | None:
         """The work to start the executor with, or None where it is running already, and only gets a new context."""

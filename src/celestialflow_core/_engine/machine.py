@@ -53,7 +53,7 @@ class Engine(Generic[T, H]):
     """Moves tasks of type T from state to state; in an ordered run it also holds back outcomes of type H.
 
     Args:
-        max_in_flight: The most tasks that may be admitted and not yet gone.
+        max_in_flight: The most tasks that may be admitted and not yet gone; None where somebody else looks after that.
         deduplicate: Settle a task whose key was seen before as a duplicate.
         ordered: Hold what is given to `hold` until all that was admitted before it has been released.
     """
@@ -82,7 +82,7 @@ class Engine(Generic[T, H]):
         "succeeded",
     )
 
-    def __init__(self, *, max_in_flight: int, deduplicate: bool = True, ordered: bool = False) -> None:
+    def __init__(self, *, max_in_flight: int | None, deduplicate: bool = True, ordered: bool = False) -> None:
         self.max_in_flight = max_in_flight
         self.deduplicate = deduplicate
         self.ordered = ordered
@@ -90,7 +90,7 @@ class Engine(Generic[T, H]):
         self.retries = self.late = self.failed_in_a_row = 0
         self.journal = Journal()
         self._seen: dict[Hashable, int] = {}
-        self._ready: Ready[T] = Ready()
+        self._ready: Ready[int, T] = Ready()
         self._running: dict[int, T] = {}
         self._batch: tuple[Sequence[int], Sequence[T]] | None = None
         """What was submitted last, if nothing else ran then."""
@@ -126,11 +126,6 @@ class Engine(Generic[T, H]):
     def in_flight(self) -> int:
         """How many tasks are in here: ready, running, waiting, or held."""
         return len(self._ready) + len(self._running) + len(self._waiting) + len(self._held)
-
-    @property
-    def room(self) -> int:
-        """How many tasks may be admitted now."""
-        return self.max_in_flight - self.in_flight
 
     def next_due(self) -> float | None:
         """The moment at which the next retry is due, or None."""
@@ -321,7 +316,8 @@ class Engine(Generic[T, H]):
             "every waiting task has a timer": self._timers.ids() == waiting and len(self._timers) == len(waiting),
             "attempts are known of live tasks only": set(self._tries) <= ready | running | waiting,
             "no count is negative": min(settled, self.admitted, self.retries, self.late) >= 0,
-            "no more than max_in_flight are in flight": self.in_flight <= self.max_in_flight,
+            "no more than max_in_flight are in flight": self.max_in_flight is None
+            or self.in_flight <= self.max_in_flight,
             "what is held waits for an earlier one": not self._order or self._order[0] not in self._held,
             "only an ordered run holds": self.ordered or (not self._held and not self._order),
         }

@@ -8,11 +8,12 @@ from typing import Generic, TypeVar
 
 __all__ = ["Ready"]
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
-class Ready(Generic[T]):
-    """A queue of ``(ids, tasks)`` batches that is counted, and taken from, in tasks.
+class Ready(Generic[K, T]):
+    """A queue of ``(ids, tasks)`` batches that is counted, and taken from, in tasks. K: what the "ids" are.
 
     Moving a batch costs the same for one task and for a thousand; only where a batch is split are tasks copied.
     """
@@ -20,29 +21,29 @@ class Ready(Generic[T]):
     __slots__ = ("_batches", "_count")
 
     def __init__(self) -> None:
-        self._batches: deque[tuple[Sequence[int], Sequence[T]]] = deque()
+        self._batches: deque[tuple[Sequence[K], Sequence[T]]] = deque()
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[tuple[int, T]]:
+    def __iter__(self) -> Iterator[tuple[K, T]]:
         for ids, tasks in self._batches:
             yield from zip(ids, tasks, strict=True)
 
-    def add(self, ids: Sequence[int], tasks: Sequence[T]) -> None:
+    def add(self, ids: Sequence[K], tasks: Sequence[T]) -> None:
         """Put a batch behind all others."""
         if ids:
             self._batches.append((ids, tasks))
             self._count += len(ids)
 
-    def add_first(self, ids: Sequence[int], tasks: Sequence[T]) -> None:
+    def add_first(self, ids: Sequence[K], tasks: Sequence[T]) -> None:
         """Put a batch before all others."""
         if ids:
             self._batches.appendleft((ids, tasks))
             self._count += len(ids)
 
-    def take(self, most: int) -> tuple[Sequence[int], Sequence[T]]:
+    def take(self, most: int) -> tuple[Sequence[K], Sequence[T]]:
         """Take out up to *most* tasks from the front."""
         if most <= 0 or not self._batches:
             return (), ()

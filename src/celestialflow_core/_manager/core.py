@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
+
 from celestialflow_core._driver.interrupt import Guard
 from celestialflow_core._driver.results import Results, TaskDict
 from celestialflow_core._driver.source import check_iterable
@@ -55,7 +57,7 @@ class Core:
         self._blocks = {"sync": 0, "async": 0}
         self._claim = threading.Lock()
         self._workers: Workers | None = None
-        self._stage: Stage | None = None
+        self.stage: Stage | None = None
         self._counts = Counts()
         self.successes = self.errors = Results(keep_pairs=False)
         self._new_results()
@@ -112,44 +114,64 @@ class Core:
         )
 
     def _shell(self, guard: Guard, manager: Any, tasks: Any, total: int | None, **how: bool) -> SyncShell:
-        return SyncShell(self._plan(manager, tasks, total, "sync", how), lambda: self._work(manager.func), guard)
+        return SyncShell(self._plan(manager, tasks, total, "sync", how), guard)
 
     def _async_shell(self, manager: Any, tasks: Any, total: int | None, **how: bool) -> AsyncShell:
         from celestialflow_core._driver.aio.shell import AsyncShell
 
-        return AsyncShell(self._plan(manager, tasks, total, "async", how), lambda: self._work(manager.func))
+        return AsyncShell(self._plan(manager, tasks, total, "async", how))
 
     def _plan(self, manager: Any, tasks: Any, total: int | None, shell: str, how: dict[str, bool]) -> Plan:
         """Claim the manager and put the run together."""
         check_iterable(tasks)
-        overrides = overrides_of(manager, self._base)
-        if not self._claim.acquire(blocking=False):
+        overrides = self.overrides(manager)
+        if not self.claim():
             raise RunInProgress(
                 f"{manager!r} is already running. Wait for its end, close its stream, or use a second manager."
             )
         try:
-            workers = self._workers_for(manager.func, shell)
-            self._new_results()
-            self.summary = None
-            plan = launch(self, manager, tasks, total, overrides, workers, **how)
+            return launch(self, manager, tasks, total, overrides, self.workers_for(manager.func, shell), **how)
         except BaseException:
-            self._claim.release()
+            self.release()
             raise
-        self._stage = plan.run.stage
-        return plan
 
-    def _work(self, func: Callable[..., Any]) -> Work:
-        """What the executor is to do, with the caller's context variables as they are now."""
+    def claim(self) -> bool:
+        """Take the manager for a run, whose results begin empty; False if it is running."""
+        if not self._claim.acquire(blocking=False):
+            return False
+        self._new_results()
+        self.summary = None
+        return True
+
+    def release(self) -> None:
+        """Give the manager back."""
+        self._claim.release()
+
+    def work_for(self, func: Callable[..., Any]) -> Callable[[], Work]:
+        """Gives what the executor is to do, with the caller's context variables as they are when it is called."""
         options = self.options
-        return Work(func, options.worker_setup, options.task_timeout, contextvars.copy_context())
+        return lambda: Work(func, options.worker_setup, options.task_timeout, contextvars.copy_context())
 
-    def done(self, stage: Stage, workers: Workers) -> None:
+    def overrides(self, manager: Any) -> dict[str, Callable[..., Any]]:
+        """The methods that *manager* overrides; see `overrides_of`."""
+        return overrides_of(manager, self._base)
+
+    def handle_results(self, summary: RunSummary, overrides: dict[str, Callable[..., Any]]) -> RunSummary:
+        """Let the overrides that take all results at the end have them; gives *summary* with what they made of them."""
+        extra: dict[str, Any] = {}
+        if "process_result_dict" in overrides:
+            extra["processed"] = overrides["process_result_dict"]()
+        if "handle_error_dict" in overrides:
+            extra["handled"] = overrides["handle_error_dict"]()
+        return attrs.evolve(summary, **extra) if extra else summary
+
+    def done(self, stage: Stage) -> None:
         """The run of *stage* is over, whatever has become of it."""
         self._counts = stage.counts()
-        self._stage = None
-        if workers.stopped:
+        self.stage = None
+        if stage.workers.stopped:
             self._workers = None
-        self._claim.release()
+        self.release()
 
     @property
     def running(self) -> bool:
@@ -158,7 +180,7 @@ class Core:
 
     def counts(self) -> Counts:
         """Where the tasks of the running, or of the last run are."""
-        stage = self._stage
+        stage = self.stage
         return stage.counts() if stage is not None else self._counts
 
     # ------------------------------------------------------------------ results
@@ -193,7 +215,7 @@ class Core:
 
     # ------------------------------------------------------------------ workers
 
-    def _workers_for(self, func: Callable[..., Any], shell: str) -> Workers:
+    def workers_for(self, func: Callable[..., Any], shell: str) -> Workers:
         """The executor for a run that *shell* drives: the warm one, if it fits."""
         warm = self._blocks[shell] > 0
         key = (func, shell, warm)

@@ -1,15 +1,18 @@
-"""Puts a run together: the manager's options, its plugins and its executor become a `Plan` that a shell can drive."""
+"""Puts a run together: a manager's options, its plugins and its executor become a `Stage`, stages become a `Plan`."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from celestialflow_core._driver.account import Account
 from celestialflow_core._driver.customs import Customs
-from celestialflow_core._driver.plan import Plan
+from celestialflow_core._driver.exit import Exit, Outlet
+from celestialflow_core._driver.plan import Input, Plan
 from celestialflow_core._driver.run import Run
 from celestialflow_core._driver.stage import Stage
 from celestialflow_core._driver.workers import Workers
@@ -26,15 +29,106 @@ if TYPE_CHECKING:
     from celestialflow_core._manager.core import Core
     from celestialflow_core._observe.progress import ProgressManager
 
-__all__ = ["launch"]
+__all__ = ["Setting", "in_flight_limit", "launch", "make_stage", "summary_of"]
 
 EXPLICIT = (TaskAbandoned, WorkerCrashed)  # retried only where they are listed themselves
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Setting:
+    """The run that a stage is made for.
+
+    Attributes:
+        ids: Numbers the tasks of the run.
+        outlet: Takes what settles in the stage.
+        observers: Those that the run has for this stage, before a progress bar.
+        warn: Logs a warning.
+        show_progress: Whether the stage has a progress bar.
+        desc: What stands in front of it.
+        max_in_flight: The most tasks in the stage; None: the run looks after that.
+        ordered: Whether its outcomes come in the order of its tasks.
+    """
+
+    ids: IdSource
+    outlet: Outlet
+    observers: tuple[Observer, ...]
+    warn: Callable[[str], None]
+    show_progress: bool
+    desc: str
+    max_in_flight: int | None = None
+    ordered: bool = False
+
+
+def make_stage(
+    core: Core, manager: Any, overrides: dict[str, Callable[..., Any]], workers: Workers, setting: Setting
+) -> Stage:
+    """What *manager*, which has been claimed for it, brings to a run.
+
+    Args:
+        core: The inside of *manager*.
+        manager: For hooks, and for what may be set on it between runs.
+        overrides: The manager's own methods.
+        workers: Its executor.
+        setting: The run.
+    """
+    options = core.options
+    observers = list(setting.observers)
+    if setting.show_progress:
+        from celestialflow_core._observe.progress import ProgressManager
+
+        progress = ProgressManager()
+        observers.append(progress)
+        if hasattr(workers.executor, "on_output"):
+            setattr(workers.executor, "on_output", _above(progress))  # noqa: B010  # not every executor has it
+
+    def report(hook: str, plugin: str, error: Exception) -> None:
+        setting.warn(f"{hook} of plugin {plugin!r} raised {error_text(error, 200)}")
+
+    return Stage(
+        name=manager.name,
+        info=RunInfo(
+            name=manager.name,
+            mode=core.mode.name,
+            workers=workers_of(core, workers),
+            total=None,
+            desc=setting.desc,
+            max_info=options.max_info,
+        ),
+        engine=Engine(
+            max_in_flight=setting.max_in_flight,
+            deduplicate=options.enable_duplicate_check,
+            ordered=setting.ordered,
+        ),
+        ids=setting.ids,
+        workers=workers,
+        make_work=core.work_for(manager.func),
+        customs=Customs(manager, resolve(core.registry), overrides, options.unpack_task_args, report),
+        retry=RetryPolicy(options.max_retries, check_exceptions(manager.retry_exceptions), EXPLICIT, options.backoff),
+        stop=options.stop,
+        account=Account(
+            core.successes if options.enable_success_cache else None,
+            core.errors if options.enable_error_cache else None,
+        ),
+        observers=observers,
+        random=random.random,
+        outlet=setting.outlet,
+    )
+
+
+def workers_of(core: Core, workers: Workers) -> int | None:
+    """How many calls run at a time, where that is known."""
+    return getattr(workers.executor, "worker_limit", None) or core.options.worker_limit
+
+
+def in_flight_limit(workers: int) -> int:
+    """The most tasks between the sources and the consumer, where the user does not say."""
+    return 4096 + 16 * workers
 
 
 def launch(
     core: Core,
     manager: Any,
-    tasks: Iterable[Any],
+    tasks: Any,
     total: int | None,
     overrides: dict[str, Callable[..., Any]],
     workers: Workers,
@@ -42,11 +136,11 @@ def launch(
     wants_outcomes: bool,
     ordered: bool,
 ) -> Plan:
-    """The plan of one run.
+    """The plan of a run of one manager.
 
     Args:
         core: The inside of *manager*, which is claimed for the run.
-        manager: For hooks, and for what may be set on it between runs.
+        manager: Whose run it is.
         tasks: The iterable.
         total: How many, where the user says so.
         overrides: The manager's own methods.
@@ -56,72 +150,38 @@ def launch(
     """
     options = core.options
     log = RunLog(options.log_level, options.log_dir)
-    observers: list[Observer] = [log]
-    if options.show_progress:
-        from celestialflow_core._observe.progress import ProgressManager
-
-        progress = ProgressManager()
-        observers.append(progress)
-        if hasattr(workers.executor, "on_output"):
-            setattr(workers.executor, "on_output", _above(progress))  # noqa: B010  # not every executor has it
-
-    def report(hook: str, plugin: str, error: Exception) -> None:
-        log.warning(f"{hook} of plugin {plugin!r} raised {error_text(error, 200)}")
-
-    worker_limit = getattr(workers.executor, "worker_limit", None) or options.worker_limit
-    stage = Stage(
-        name=manager.name,
-        engine=Engine(
-            max_in_flight=options.max_in_flight or 4096 + 16 * (worker_limit or 1),
-            deduplicate=options.enable_duplicate_check,
-            ordered=ordered,
-        ),
+    max_in_flight = options.max_in_flight or in_flight_limit(workers_of(core, workers) or 1)
+    exit = Exit(wants_outcomes)
+    setting = Setting(
         ids=IdSource(),
-        executor=workers.executor,
-        customs=Customs(manager, resolve(core.registry), overrides, options.unpack_task_args, report),
-        retry=RetryPolicy(options.max_retries, check_exceptions(manager.retry_exceptions), EXPLICIT, options.backoff),
-        account=Account(
-            core.successes if options.enable_success_cache else None,
-            core.errors if options.enable_error_cache else None,
-        ),
-        observers=observers,
-        random=random.random,
-        wants_outcomes=wants_outcomes,
+        outlet=exit,
+        observers=(log,),
+        warn=log.warning,
+        show_progress=options.show_progress,
+        desc=options.progress_desc,
+        max_in_flight=max_in_flight,
+        ordered=ordered,
     )
-    run = Run(stage, options.stop, options.grace)
+    stage = make_stage(core, manager, overrides, workers, setting)
+    core.stage = stage
+    run = Run([stage], exit, max_in_flight=max_in_flight, stop=None, grace=options.grace)
 
-    def summarise(**extra: Any) -> RunSummary:
-        core.summary = _summary(manager.name, core.mode.name, run, **extra)
+    def summarise() -> RunSummary:
+        core.summary = summary_of(stage, run)
         return core.summary
 
     def conclude() -> RunSummary:
-        summary = summarise()
-        extra: dict[str, Any] = {}
-        if "process_result_dict" in overrides:
-            extra["processed"] = overrides["process_result_dict"]()
-        if "handle_error_dict" in overrides:
-            extra["handled"] = overrides["handle_error_dict"]()
-        return summarise(**extra) if extra else summary
+        core.summary = core.handle_results(summarise(), overrides)
+        return core.summary
 
     return Plan(
         run=run,
-        tasks=tasks,
-        total=total,
-        workers=workers,
-        info=RunInfo(
-            name=manager.name,
-            mode=core.mode.name,
-            workers=worker_limit,
-            total=None,
-            desc=options.progress_desc,
-            max_info=options.max_info,
-        ),
-        observers=observers,
-        customs=stage.customs,
+        inputs=[Input(stage=stage, tasks=tasks, total=total)],
         grace=options.grace,
         summarise=summarise,
         conclude=conclude,
-        done=lambda: core.done(stage, workers),
+        summary_of=lambda stage: core.summary,
+        done=lambda: core.done(stage),
     )
 
 
@@ -136,12 +196,12 @@ def _above(progress: ProgressManager) -> Callable[[int, str, bytes], None]:
     return show
 
 
-def _summary(name: str, mode: str, run: Run, **extra: Any) -> RunSummary:
-    stage = run.stage
+def summary_of(stage: Stage, run: Run) -> RunSummary:
+    """What has become of the tasks of *stage* so far."""
     engine, account = stage.engine, stage.account
     return RunSummary(
-        name=name,
-        mode=mode,
+        name=stage.name,
+        mode=stage.info.mode,
         total=engine.admitted,
         succeeded=engine.succeeded,
         failed=engine.failed,
@@ -156,5 +216,4 @@ def _summary(name: str, mode: str, run: Run, **extra: Any) -> RunSummary:
         stopped=run.ending.reason if run.ending is not None else None,
         errors=account.errors(),
         slowest=account.slowest(),
-        **extra,
     )

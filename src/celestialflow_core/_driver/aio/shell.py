@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TypeVar, cast
+from typing import Any, cast
 
 from celestialflow_core._call import Delivery
 from celestialflow_core._driver.aio.completion import AsyncCompletions
@@ -18,14 +19,12 @@ from celestialflow_core._driver.aio.source import AsyncSource, open_source
 from celestialflow_core._driver.plan import Plan
 from celestialflow_core._driver.shell import UNRESPONSIVE, Shell
 from celestialflow_core._driver.source import Source
+from celestialflow_core._driver.stage import Stage
 from celestialflow_core._driver.workers import is_async
 from celestialflow_core._outcome import RunSummary
-from celestialflow_core.executors.interface import AsyncExecutor, Executor, Work
+from celestialflow_core.executors.interface import AsyncExecutor, Executor
 
 __all__ = ["AsyncShell"]
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 BREATH = 0.005  # seconds that a run with much to do may keep the loop
 
@@ -33,49 +32,45 @@ BREATH = 0.005  # seconds that a run with much to do may keep the loop
 class AsyncShell(Shell):
     """Drives a run in the running loop."""
 
-    def __init__(self, plan: Plan, make_work: Callable[[], Work]) -> None:
-        self._completions: AsyncCompletions[Delivery] = AsyncCompletions()
-        super().__init__(plan, self._completions, make_work)
-        self._source: Source | AsyncSource | None = None
+    def __init__(self, plan: Plan) -> None:
+        self._completions: AsyncCompletions[tuple[Any, Delivery]] = AsyncCompletions()
+        super().__init__(plan, self._completions)
+        self._sources: deque[tuple[Stage, Source | AsyncSource]] = deque()
+        self._source_error: BaseException | None = None
         self._breathe_at = 0.0
-        self._native = is_async(plan.executor)
 
     async def open(self) -> None:
         """As `SyncShell.open`."""
         plan = self._plan
-        plan.run.inbox = self._completions.items
         try:
-            self._source = open_source(plan.tasks, plan.total, self._completions.wake)
-            work = self._route()
-            if work is not None:
-                plan.workers.started = True
-                if self._native:
-                    await cast(AsyncExecutor, plan.executor).start(work, plan.workers.deliver)
-                else:
-                    cast(Executor, plan.executor).start(work, plan.workers.deliver)
+            for given in plan.inputs:
+                source = open_source(given.tasks, given.total, self._completions.wake)
+                self._sources.append((given.stage, source))
+                given.stage.open_sources += 1
+            for stage in self.run.stages:
+                work = self._route(stage)
+                if work is not None:
+                    with self.run.blaming(stage):
+                        if is_async(stage.executor):
+                            await cast(AsyncExecutor, stage.executor).start(work, stage.workers.deliver)
+                        else:
+                            cast(Executor, stage.executor).start(work, stage.workers.deliver)
         except BaseException:
             self.closed = True
-            await self._drop_workers()
+            for stage in self._dropped():
+                await _stop(stage, 0)
             plan.done()
             raise
-        self._announce(self._source.total)
+        self._announce({stage.name: source.total for stage, source in self._sources})
 
     async def step(self) -> bool:
         """One round; True when the run is over and is to be closed."""
-        run, source = self.run, self._source
-        assert source is not None
+        run = self.run
         try:
             wait = run.advance()
             if run.finished:
                 return True
-            wanted = run.wants()
-            tasks = source.take(wanted) if wanted else []
-            ended = source.exhausted and run.open
-            if ended:
-                run.open = False
-            if tasks:
-                run.take(tasks)
-            elif not ended and wait != 0.0:
+            if not self._pull() and wait != 0.0:
                 await self._completions.wait_async(wait)
                 self._breathe_at = monotonic() + BREATH
                 return False
@@ -87,68 +82,90 @@ class AsyncShell(Shell):
             return True
         return False
 
+    def _pull(self) -> bool:
+        """Ask each source for tasks, if its stage wants some; False if no task and no end has come of it."""
+        run, moved = self.run, False
+        for _ in range(len(self._sources)):
+            stage, source = self._sources[0]
+            wanted = run.wants(stage)
+            tasks = source.take(wanted) if wanted else []
+            if source.exhausted:
+                self._source_error = self._source_error or source.error
+                self._sources.popleft()
+                stage.open_sources -= 1
+                moved = True
+            else:
+                self._sources.rotate(-1)
+            if tasks:
+                run.take(stage, tasks)
+                moved = True
+        return moved
+
     async def close(self) -> RunSummary:
         """As `SyncShell.close`."""
         self.closed = True
-        error = await self._stop() if self._must_stop() else None
-        source = self._source
-        if isinstance(source, AsyncSource):
-            await source.aclose()
-        return self._conclude(error, source.error if source is not None else None)
+        stages = self._to_stop()
+        error = await self._stop(stages) if stages else None
+        for _, source in self._sources:
+            if isinstance(source, AsyncSource):
+                await source.aclose()
+        return self._conclude(error, self._source_error)
 
-    async def _stop(self) -> BaseException | None:
-        """Stop the executor while results still come in; a further cancellation ends the grace."""
-        self._plan.workers.stopped = True
-        stopping: asyncio.Future[None] = asyncio.ensure_future(self._stop_executor(self._grace()))
-        hurry: asyncio.Future[None] | None = None
+    async def _stop(self, stages: Sequence[Stage]) -> BaseException | None:
+        """Stop the executors while results still come in; a further cancellation ends the grace."""
+        grace = self._grace()
+        stopping = [_stop(stage, grace) for stage in stages]
+        hurries: list[asyncio.Future[None]] = []
         raised: BaseException | None = None
         give_up_at: float | None = None
-        stopping.add_done_callback(lambda _: self._completions.wake())
-        while not stopping.done() and (give_up_at is None or monotonic() < give_up_at):
+        for future in stopping:
+            future.add_done_callback(lambda _: self._completions.wake())
+        while not all(future.done() for future in stopping) and (give_up_at is None or monotonic() < give_up_at):
             try:
                 await self._completions.wait_async(None if give_up_at is None else 0.1)
                 self.run.collect(monotonic())
             except BaseException as error:  # a second Ctrl-C, or a hook that lets one out
                 raised = raised or error
-                if hurry is None:
-                    hurry = asyncio.ensure_future(self._stop_executor(0))
+                if not hurries:
+                    late = [stage for stage, future in zip(stages, stopping, strict=True) if not future.done()]
+                    hurries = [_stop(stage, 0) for stage in late]
                     give_up_at = monotonic() + UNRESPONSIVE
-        if hurry is not None and hurry.done():
-            hurry.exception()
-        if not stopping.done():
-            stopping.cancel()
-            return raised
-        return raised or stopping.exception()
-
-    def _stop_executor(self, grace: float) -> Awaitable[None]:
-        executor = self._plan.executor
-        if self._native:
-            return cast(AsyncExecutor, executor).stop(grace)
-        return _in_thread(cast(Executor, executor).stop, grace)
-
-    async def _drop_workers(self) -> None:
-        workers = self._plan.workers
-        workers.route(None)
-        workers.stopped = True
-        if workers.started:
-            await self._stop_executor(0)
+        for future in hurries:
+            if future.done():
+                future.exception()
+        for future in stopping:
+            if not future.done():
+                future.cancel()
+            elif not future.cancelled():
+                raised = raised or future.exception()
+        return raised
 
     def abort(self) -> None:
         """Stop the workers at once and call nobody: for a stream that nobody will close."""
         self.closed = True
-        workers = self._plan.workers
-        workers.route(None)
-        workers.stopped = True
         try:
-            if not self._native:
-                cast(Executor, workers.executor).stop(0)
-            elif not self._completions.loop.is_closed():
-                stop = cast(AsyncExecutor, workers.executor).stop
-                self._completions.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(stop(0)))
+            for stage in self._dropped():
+                if not is_async(stage.executor):
+                    cast(Executor, stage.executor).stop(0)
+                elif not self._completions.loop.is_closed():
+                    self._stop_later(cast(AsyncExecutor, stage.executor))
             self.run.drop()
-            self._plan.finish_observers(self._plan.summarise())
+            self._plan.summarise()
+            self._plan.finish_observers()
         finally:
             self._plan.done()
+
+    def _stop_later(self, executor: AsyncExecutor) -> None:
+        """Stop *executor* at once, as soon as the loop runs."""
+        self._completions.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(executor.stop(0)))
+
+
+def _stop(stage: Stage, grace: float) -> asyncio.Future[None]:
+    """Stop the executor of *stage*: in the loop if it lives there, or else beside it, where nothing cancels it."""
+    executor = stage.executor
+    if is_async(executor):
+        return asyncio.ensure_future(cast(AsyncExecutor, executor).stop(grace))
+    return _in_thread(cast(Executor, executor).stop, grace)
 
 
 def _in_thread(function: Callable[[float], None], argument: float) -> asyncio.Future[None]:

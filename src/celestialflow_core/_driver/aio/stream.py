@@ -40,13 +40,13 @@ class AsyncOutcomeStream(Generic[T, R]):
 
     async def __anext__(self) -> Outcome[T, R]:
         shell = self._shell or await self._open()
-        outcomes = shell.run.stage.outcomes
+        outcomes = shell.run.outcomes
         while not outcomes and not shell.closed:
             if await shell.step():
                 await self._close(shell)
         if outcomes:
             return outcomes.popleft()
-        shell.run.stage.clear_frames()
+        shell.run.clear_frames()
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -58,7 +58,7 @@ class AsyncOutcomeStream(Generic[T, R]):
         except Exception as error:
             self._error = error
         except BaseException:
-            shell.run.stage.outcomes.clear()
+            shell.run.outcomes.clear()
             raise
 
     async def aclose(self) -> None:
@@ -68,7 +68,7 @@ class AsyncOutcomeStream(Generic[T, R]):
             if not shell.closed:
                 shell.run.end(Ending(reason="The stream was closed.", grace=shell.grace))
                 await shell.close()
-            shell.run.stage.outcomes.clear()
+            shell.run.outcomes.clear()
 
     async def __aenter__(self) -> AsyncOutcomeStream[T, R]:
         await self._open()

@@ -1,0 +1,42 @@
+"""What waits between two stages: results that have become tasks, and have not been taken yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from celestialflow_core._engine.ready import Ready
+
+__all__ = ["Channel"]
+
+
+class Channel:
+    """The way from one stage to another, of one edge.
+
+    Attributes:
+        unbounded: True inside a cycle: what waits here is taken whatever the run holds already, since each stage of
+            the cycle might otherwise wait for the next.
+        passed: How many tasks have gone this way.
+    """
+
+    __slots__ = ("_queue", "passed", "unbounded")
+
+    def __init__(self, unbounded: bool) -> None:
+        self.unbounded = unbounded
+        self.passed = 0
+        self._queue: Ready[Any, Any] = Ready()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, kin: Sequence[Any], tasks: Sequence[Any]) -> None:
+        """Put tasks in, with where each came from. In a cycle the newest go first, so that what waits stays little."""
+        self.passed += len(tasks)
+        if self.unbounded:
+            self._queue.add_first(kin, tasks)
+        else:
+            self._queue.add(kin, tasks)
+
+    def take(self, most: int) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Take out up to *most*: where they came from, and the tasks."""
+        return self._queue.take(most)

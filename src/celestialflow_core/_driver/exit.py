@@ -1,0 +1,92 @@
+"""Where outcomes leave a run: for the consumer of a stream, or, where there is none, for nobody."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from celestialflow_core._observe.interface import Settled
+from celestialflow_core._outcome import Outcome
+
+if TYPE_CHECKING:
+    from celestialflow_core._driver.stage import Kin, Stage
+
+__all__ = ["Exit", "Outlet"]
+
+
+class Outlet(Protocol):
+    """What becomes of the tasks of a stage once they have settled."""
+
+    @property
+    def wants_outcomes(self) -> bool:
+        """Whether somebody needs the `Outcome` of every success."""
+        ...
+
+    def held(self) -> int:
+        """How many settled tasks are kept, since something that comes of them has not been taken yet."""
+        ...
+
+    def close(self) -> None:
+        """The run is ending: let nothing more come of anything."""
+        ...
+
+    def pass_on(
+        self,
+        stage: Stage,
+        batch: Settled,
+        kin: Sequence[Kin] | None,
+        outcomes: Sequence[Outcome[Any, Any]],
+        others: Sequence[Outcome[Any, Any]],
+        kin_of_others: Sequence[Kin] | None,
+    ) -> None:
+        """Take what has settled in *stage*.
+
+        Args:
+            stage: Where it settled.
+            batch: All of it; the successes as columns.
+            kin: Where each success came from, if the run keeps track of that.
+            outcomes: The outcomes of the successes, where they are wanted; or none.
+            others: All other outcomes.
+            kin_of_others: Where these came from.
+        """
+        ...
+
+
+class Exit:
+    """Holds outcomes until the consumer takes them.
+
+    Attributes:
+        wants_outcomes: Whether there is a consumer.
+        outcomes: What it has not taken, in order.
+    """
+
+    __slots__ = ("outcomes", "wants_outcomes")
+
+    def __init__(self, wants_outcomes: bool) -> None:
+        self.wants_outcomes = wants_outcomes
+        self.outcomes: deque[Outcome[Any, Any]] = deque()
+
+    def held(self) -> int:
+        """None: what waits for the consumer belongs to the run, not to a stage."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing comes of an outcome here."""
+
+    def pass_on(
+        self,
+        stage: Stage,
+        batch: Settled,
+        kin: Sequence[Kin] | None,
+        outcomes: Sequence[Outcome[Any, Any]],
+        others: Sequence[Outcome[Any, Any]],
+        kin_of_others: Sequence[Kin] | None,
+    ) -> None:
+        """Keep the outcomes for the consumer; in an ordered run those whose turn has come."""
+        if not self.wants_outcomes:
+            return
+        settled = [*outcomes, *others] if others else outcomes
+        if stage.engine.ordered:
+            settled = stage.engine.hold((outcome.id, outcome) for outcome in settled)
+        self.outcomes.extend(settled)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from celestialflow_core._policies import Backoff as Backoff
     from celestialflow_core._policies import Stop as Stop
     from celestialflow_core.errors import CelestialFlowError as CelestialFlowError
+    from celestialflow_core.errors import GraphError as GraphError
     from celestialflow_core.errors import HookError as HookError
     from celestialflow_core.errors import NotPicklable as NotPicklable
     from celestialflow_core.errors import PluginError as PluginError
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from celestialflow_core.errors import WorkerCrashed as WorkerCrashed
     from celestialflow_core.errors import WorkerSetupError as WorkerSetupError
     from celestialflow_core.executors.current import current_worker as current_worker
+    from celestialflow_core.graph import Family as Family
+    from celestialflow_core.graph import GraphStatus as GraphStatus
+    from celestialflow_core.graph import StageStatus as StageStatus
+    from celestialflow_core.graph import TaskGraph as TaskGraph
     from celestialflow_core.plugins import hookimpl as hookimpl
 
 _HOMES = {
@@ -37,6 +42,7 @@ _HOMES = {
     "celestialflow_core._policies": ("Backoff", "Stop"),
     "celestialflow_core.errors": (
         "CelestialFlowError",
+        "GraphError",
         "HookError",
         "NotPicklable",
         "PluginError",
@@ -50,6 +56,7 @@ _HOMES = {
         "WorkerSetupError",
     ),
     "celestialflow_core.executors.current": ("current_worker",),
+    "celestialflow_core.graph": ("Family", "GraphStatus", "StageStatus", "TaskGraph"),
     "celestialflow_core.plugins": ("hookimpl",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -59,6 +66,9 @@ __all__ = [
     "CelestialFlowError",
     "Counts",
     "ErrorGroup",
+    "Family",
+    "GraphError",
+    "GraphStatus",
     "HookError",
     "NotPicklable",
     "Outcome",
@@ -66,8 +76,10 @@ __all__ = [
     "RemoteError",
     "RunInProgress",
     "RunSummary",
+    "StageStatus",
     "Stop",
     "TaskAbandoned",
+    "TaskGraph",
     "TaskManager",
     "TaskTimeout",
     "TooManyErrors",

@@ -18,6 +18,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 SHOWN_GROUPS = 10
+SHOWN_STAGES = 20
 RARE = {
     "retries": ("retry", "retries"),
     "reruns": ("rerun", "reruns"),
@@ -135,6 +136,7 @@ class ErrorGroup:
         count: How many tasks failed so.
         task: One of them.
         message: What its exception said.
+        stage: In the summary of a graph, the manager whose tasks they were.
     """
 
     type: str
@@ -142,23 +144,26 @@ class ErrorGroup:
     count: int
     task: Any
     message: str
+    stage: str | None = None
 
     def __str__(self) -> str:
-        where = f" at {self.place}" if self.place else ""
+        where = f" in {self.stage}" if self.stage else ""
+        where += f" at {self.place}" if self.place else ""
         said = f": {one_line(self.message, 120)}" if self.message else ""
         return f"{self.count} x {self.type}{where}{said}, as for {cut(self.task)}"
 
 
 @attrs.frozen(kw_only=True)
 class SlowTask:
-    """One of the tasks that ran longest: the task, its last attempt's seconds, its worker."""
+    """One of the tasks that ran longest: the task, its last attempt's seconds, its worker; in a graph its stage."""
 
     task: Any
     seconds: float
     worker: int | None = None
+    stage: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.seconds:.3f} s {cut(self.task)}"
+        return f"{self.seconds:.3f} s {f'{self.stage}: ' if self.stage else ''}{cut(self.task)}"
 
 
 @attrs.frozen(kw_only=True)
@@ -180,6 +185,7 @@ class RunSummary:
         errors: The failures by kind, most frequent first.
         slowest: The five tasks that ran longest, slowest first.
         processed, handled: What an overridden ``process_result_dict`` and ``handle_error_dict`` returned.
+        stages: Of a graph, the summary of each manager.
     """
 
     name: str = ""
@@ -200,20 +206,30 @@ class RunSummary:
     slowest: tuple[SlowTask, ...] = ()
     processed: Any = attrs.field(default=None, repr=False)
     handled: Any = attrs.field(default=None, repr=False)
+    stages: tuple[RunSummary, ...] = attrs.field(default=(), repr=False)
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
-    def _lines(self) -> Iterator[str]:
+    def _account(self) -> str:
         counts = [f"{self.succeeded} ok", f"{self.failed} failed"]
         for name, (one, many) in RARE.items():
             number = getattr(self, name)
             if number:
                 counts.append(f"{number} {one if number == 1 else many}")
+        return ", ".join(counts)
+
+    def _lines(self) -> Iterator[str]:
         tasks = "1 task" if self.total == 1 else f"{self.total} tasks"
-        yield f"{one_line(self.name, 100)}: {tasks} in {self.seconds:.2f} s: {', '.join(counts)}."
+        yield f"{one_line(self.name, 100)}: {tasks} in {self.seconds:.2f} s: {self._account()}."
         if self.stopped:
             yield f"Stopped early: {one_line(self.stopped, 200)}"
+        if self.stages:
+            yield "Stages:"
+            for stage in self.stages[:SHOWN_STAGES]:
+                yield f"  {one_line(stage.name, 60)}: {stage.total}: {stage._account()}"
+            if len(self.stages) > SHOWN_STAGES:
+                yield f"  and {len(self.stages) - SHOWN_STAGES} more"
         if self.errors:
             yield "Errors:"
             for group in self.errors[:SHOWN_GROUPS]:

@@ -10,6 +10,7 @@
     ├── HookError                         a hook implementation misbehaved
     ├── PluginError                       a plugin cannot be used
     ├── UnknownExecutor (ValueError)      no executor has this name
+    ├── GraphError (ValueError)           a graph cannot run as it is connected
     ├── TooManyErrors                     a ``stop`` rule ended the run
     ├── RunInProgress                     the manager is already running
     └── InvalidTransition                 a bug in an executor or in the engine
@@ -24,6 +25,7 @@ import signal
 
 __all__ = [
     "CelestialFlowError",
+    "GraphError",
     "HookError",
     "InvalidTransition",
     "NotPicklable",
@@ -240,6 +242,10 @@ class UnknownExecutor(CelestialFlowError, ValueError):
     def __str__(self) -> str:
         text = f"No executor is named {self.name!r}. Installed: {', '.join(sorted(self.installed)) or 'none'}."
         return f"{text} {self.advice}".rstrip()
+
+
+class GraphError(CelestialFlowError, ValueError):
+    """A graph cannot be run, or not be changed, like this; the message says which stage or edge, and what to do."""
 
 
 class TooManyErrors(CelestialFlowError):

@@ -59,6 +59,22 @@ class Customs:
         self.decides_retries = bool(hooks.should_retry or hooks.retry_delay)
         self.wants_successes = bool(hooks.on_success)
 
+    @property
+    def sees_outcomes(self) -> bool:
+        """True if some hook is given outcomes."""
+        hooks = self._hooks
+        return bool(hooks.on_success or hooks.on_error or hooks.on_duplicate)
+
+    def key_by_default(self, make: Callable[[Any], Any]) -> None:
+        """Where no hook has a key for a task, ask *make*; None from it leaves the task to be its own key."""
+        ask = self.key
+
+        def key(task: Any) -> Any:
+            answer = None if ask is None else ask(task)
+            return make(task) if answer is None else answer
+
+        self.key = key
+
     def _first(self, name: str, hooks: tuple[Hook, ...], *args: Any) -> Any:
         for hook in hooks:
             answer = call(hook.call, self._manager, *args)

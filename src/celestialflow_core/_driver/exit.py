@@ -20,7 +20,12 @@ class Outlet(Protocol):
 
     @property
     def wants_outcomes(self) -> bool:
-        """Whether somebody needs the `Outcome` of every success."""
+        """Whether somebody sees the outcomes, those of failures at least."""
+        ...
+
+    @property
+    def wants_successes(self) -> bool:
+        """Whether the `Outcome` of every success is needed."""
         ...
 
     def held(self) -> int:
@@ -66,6 +71,11 @@ class Exit:
     def __init__(self, wants_outcomes: bool) -> None:
         self.wants_outcomes = wants_outcomes
         self.outcomes: deque[Outcome[Any, Any]] = deque()
+
+    @property
+    def wants_successes(self) -> bool:
+        """As the outcomes of failures."""
+        return self.wants_outcomes
 
     def held(self) -> int:
         """None: what waits for the consumer belongs to the run, not to a stage."""

@@ -9,7 +9,7 @@ import attrs
 
 from celestialflow_core._driver.run import Run
 from celestialflow_core._driver.stage import Stage
-from celestialflow_core._observe.interface import Observer
+from celestialflow_core._observe.interface import Observer, RunInfo
 from celestialflow_core._outcome import RunSummary
 
 __all__ = ["Input", "Plan"]
@@ -31,10 +31,12 @@ class Plan:
     Attributes:
         run: Its body.
         inputs: Its sources.
+        info: What the observers of the whole run are told, if it has any.
+        observers: Those of the whole run, besides those of each stage.
         grace: Seconds that running calls have at an early end.
         summarise: Makes the summary of what has happened so far.
         conclude: Called once everything is released; may call the user's overrides, and gives the final summary.
-        summary_of: The summary of a stage, as of the last of these two.
+        summary_of: The summary of a stage, or of the whole run for None, as of the last of these two.
         done: Called last, whatever happens.
     """
 
@@ -43,8 +45,10 @@ class Plan:
     grace: float
     summarise: Callable[[], RunSummary]
     conclude: Callable[[], RunSummary]
-    summary_of: Callable[[Stage], RunSummary | None]
+    summary_of: Callable[[Stage | None], RunSummary | None]
     done: Callable[[], None]
+    info: RunInfo | None = None
+    observers: Sequence[Observer] = ()
 
     def announce(self, totals: dict[str, int | None]) -> None:
         """Tell observers and plugins that the run begins.
@@ -52,6 +56,9 @@ class Plan:
         Args:
             totals: How many tasks each stage gets from its source, by the name of the stage.
         """
+        for observer in self.observers:
+            assert self.info is not None
+            observer.start(self.info)
         for stage in self.run.stages:
             info = attrs.evolve(stage.info, total=totals.get(stage.name))
             for observer in stage.observers:
@@ -85,8 +92,8 @@ class Plan:
             The first error, if one raised.
         """
         first: BaseException | None = None
-        for stage in reversed(self.run.stages):
-            observers: Sequence[Observer] = stage.observers
+        watched = [(None, self.observers), *[(stage, stage.observers) for stage in self.run.stages]]
+        for stage, observers in reversed(watched):
             for observer in reversed(observers):
                 try:
                     observer.finish(self.summary_of(stage))

@@ -108,6 +108,7 @@ class Run:
             return 0.0
         if self._schedule is not None:
             self._schedule(now, self.room())
+        room = self.room() if len(self.stages) > 1 else 0
         due: float | None = None
         pump = False
         for stage in self._deepest_first:
@@ -116,8 +117,8 @@ class Run:
                 engine.wake(now)
             if not stage.begun:
                 continue
-            if stage.inputs:
-                stage.draw(now, self.room())
+            if stage.inputs and (room > 0 or not self.outcomes):
+                stage.draw(now, room)
             stage.fill(now)
             stage.flush()  # what had no usable key, or no arguments
             self._ask_stop(stage)

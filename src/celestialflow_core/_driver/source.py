@@ -10,7 +10,7 @@ from typing import Any
 
 from celestialflow_core._driver.user_code import call
 
-__all__ = ["Source", "check_iterable"]
+__all__ = ["Source", "check_iterable", "is_in_memory"]
 
 # Iterators over containers that are in memory: a pull cannot block, so many tasks may be pulled between two looks at
 # what has settled. Anything else is pulled one by one, with everything that is ready handed over before each pull.
@@ -19,6 +19,11 @@ _EMPTY: tuple[Iterable[Any], ...] = (
     *(range(0), range(2**80)),
 )
 _IN_MEMORY = frozenset(type(iter(empty)) for empty in _EMPTY)
+
+
+def is_in_memory(iterator: Iterator[Any]) -> bool:
+    """True if *iterator* goes through a container of Python's own, so that a pull runs no code of the user's."""
+    return type(iterator) in _IN_MEMORY
 
 
 def check_iterable(tasks: object) -> None:
@@ -57,7 +62,7 @@ class Source:
             )
         self.total = total if total is not None else _length(tasks)
         self._iterator: Iterator[Any] = call(iter, tasks)
-        self._in_memory = type(self._iterator) in _IN_MEMORY
+        self._in_memory = is_in_memory(self._iterator)
         self.exhausted = False
         self.error: BaseException | None = None
         self.interrupt: KeyboardInterrupt | None = None

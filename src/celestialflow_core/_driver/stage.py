@@ -87,7 +87,7 @@ class Stage:
     open_sources: int = 0
     judge: Callable[[Any], Any] | None = None
     verdicts: dict[int, Any] = attrs.field(factory=dict)
-    genealogist: Callable[[Stage, Sequence[int], Sequence[Any] | None], None] | None = None
+    genealogist: Callable[[Stage, Sequence[int], Sequence[Any], Sequence[Any] | None], None] | None = None
     traces: bool = False
     begun: bool = True
     retrying: bool = True
@@ -115,7 +115,7 @@ class Stage:
             kin: Where each came from, if not from the source: a `Kin`, or only the parent's id in a run that does not
                 trace its tasks.
         """
-        ids = self._number(len(tasks), kin)
+        ids = self._number(tasks, kin)
         engine = self.engine
         if not engine.deduplicate:
             engine.admit(ids, tasks, None, now)
@@ -136,18 +136,18 @@ class Stage:
                 engine.admit(ids[at:], tasks[at:], None, now)
                 raise
 
-    def _number(self, count: int, kin: Sequence[Any] | None) -> range:
-        """Ids for so many new tasks, which come from *kin*."""
-        ids = self.ids.take(count)
+    def _number(self, tasks: Sequence[Any], kin: Sequence[Any] | None) -> range:
+        """Ids for new *tasks*, which come from *kin*."""
+        ids = self.ids.take(len(tasks))
         if self.genealogist is not None:
-            self.genealogist(self, ids, kin)
+            self.genealogist(self, ids, tasks, kin)
         if self.traces and kin is not None:
             self._kin.update(zip(ids, kin, strict=True))
         return ids
 
     def refuse(self, task: Any, error: BaseException, kin: Any, now: float) -> None:
         """Take in a task that fails at once, with *error*: what should have made it of a result has failed."""
-        id = self._number(1, [kin])[0]
+        id = self._number([task], [kin])[0]
         self.engine.refuse(id, now)
         self._note(self._error(id, task, error, attempts=0))
 
@@ -402,7 +402,7 @@ class Stage:
         for channel in self.inputs:
             kin, tasks = channel.take(len(channel))
             if tasks:  # none of them begins, so nobody asks for their keys
-                self.engine.admit(self._number(len(tasks), kin), tasks, None, now)
+                self.engine.admit(self._number(tasks, kin), tasks, None, now)
         for id, task, attempts in self.engine.cancel(now, running=running):
             self._note(self._outcome(id, task, "cancelled", self._keys.pop(id, task), attempts=attempts))
 
@@ -424,7 +424,7 @@ class Stage:
             kin = list(map(self._kin.pop, batch.ids, repeat(None)))
             kin_of_others = [self._kin.pop(outcome.id, None) for outcome in others]
         outcomes: list[Outcome[Any, Any]] = []
-        if self.outlet.wants_outcomes or self.customs.wants_successes:
+        if self.outlet.wants_successes or self.customs.wants_successes:
             outcomes = self._successes(batch, kin)
         elif self._keys:
             for id in batch.ids:

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from celestialflow_core._driver.interrupt import Guard
+from celestialflow_core._driver import drive
 from celestialflow_core._driver.results import Results, TaskDict
 from celestialflow_core._driver.source import check_iterable
 from celestialflow_core._driver.stage import Stage
-from celestialflow_core._driver.stream import OutcomeStream
-from celestialflow_core._driver.sync import SyncShell
 from celestialflow_core._driver.workers import Workers, is_async
 from celestialflow_core._manager.launch import launch
 from celestialflow_core._manager.modes import Mode, choose
@@ -31,9 +29,9 @@ from celestialflow_core.executors.interface import AsyncExecutor, Executor, Work
 from celestialflow_core.plugins import Registry, installed
 
 if TYPE_CHECKING:
-    from celestialflow_core._driver.aio.shell import AsyncShell
     from celestialflow_core._driver.aio.stream import AsyncOutcomeStream
     from celestialflow_core._driver.plan import Plan
+    from celestialflow_core._driver.stream import OutcomeStream
 
 __all__ = ["Core"]
 
@@ -80,48 +78,26 @@ class Core:
 
     def start(self, manager: Any, tasks: Any, total: int | None) -> RunSummary:
         """See `TaskManager.start`."""
-        with Guard() as guard:
-            shell = self._shell(guard, manager, tasks, total, wants_outcomes=False, ordered=False)
-            shell.open()
-            while not shell.step():
-                pass
-            return shell.close()
+        return drive.start(lambda: self._plan(manager, tasks, total, "sync", wants_outcomes=False, ordered=False))
 
     def stream(self, manager: Any, tasks: Any, total: int | None, ordered: bool) -> OutcomeStream[Any, Any]:
         """See `TaskManager.stream`."""
-        with Guard() as guard:
-            shell = self._shell(guard, manager, tasks, total, wants_outcomes=True, ordered=ordered)
-            shell.open()
-            stream: OutcomeStream[Any, Any] = OutcomeStream(shell)
-            stream.answer()
-        return stream
+        return drive.stream(lambda: self._plan(manager, tasks, total, "sync", wants_outcomes=True, ordered=ordered))
 
     async def start_async(self, manager: Any, tasks: Any, total: int | None) -> RunSummary:
         """See `TaskManager.start_async`."""
-        shell = self._async_shell(manager, tasks, total, wants_outcomes=False, ordered=False)
-        await shell.open()
-        while not await shell.step():
-            pass
-        return await shell.close()
+        return await drive.start_async(
+            lambda: self._plan(manager, tasks, total, "async", wants_outcomes=False, ordered=False)
+        )
 
     def stream_async(self, manager: Any, tasks: Any, total: int | None, ordered: bool) -> AsyncOutcomeStream[Any, Any]:
         """See `TaskManager.stream_async`."""
-        from celestialflow_core._driver.aio.stream import AsyncOutcomeStream
-
         check_iterable(tasks)
-        return AsyncOutcomeStream(
-            lambda: self._async_shell(manager, tasks, total, wants_outcomes=True, ordered=ordered)
+        return drive.stream_async(
+            lambda: self._plan(manager, tasks, total, "async", wants_outcomes=True, ordered=ordered)
         )
 
-    def _shell(self, guard: Guard, manager: Any, tasks: Any, total: int | None, **how: bool) -> SyncShell:
-        return SyncShell(self._plan(manager, tasks, total, "sync", how), guard)
-
-    def _async_shell(self, manager: Any, tasks: Any, total: int | None, **how: bool) -> AsyncShell:
-        from celestialflow_core._driver.aio.shell import AsyncShell
-
-        return AsyncShell(self._plan(manager, tasks, total, "async", how))
-
-    def _plan(self, manager: Any, tasks: Any, total: int | None, shell: str, how: dict[str, bool]) -> Plan:
+    def _plan(self, manager: Any, tasks: Any, total: int | None, shell: str, **how: bool) -> Plan:
         """Claim the manager and put the run together."""
         check_iterable(tasks)
         overrides = self.overrides(manager)

@@ -343,6 +343,15 @@ class TaskManager(Generic[T, R]):
         return {name: value for name, value in self.__dict__.items() if name != "_core"}
 
 
+def inside(manager: TaskManager[Any, Any]) -> Core:
+    """The inside of *manager*, for those who run it together with others.
+
+    Raises:
+        TypeError: Its constructor did not call this class's.
+    """
+    return manager._inside()
+
+
 def _name_of(func: Any) -> str:
     """A name for any callable: of a partial its function's, of an object its class's."""
     while hasattr(func, "func") and not hasattr(func, "__name__"):

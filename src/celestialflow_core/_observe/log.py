@@ -14,7 +14,7 @@ from collections.abc import Callable
 from itertools import count as counter
 from typing import Any, Final
 
-from celestialflow_core._observe.interface import RunInfo, Settled, Summary
+from celestialflow_core._observe.interface import Observer, RunInfo, Settled, Summary
 from celestialflow_core._observe.lines import LEVELS, Lines, count
 from celestialflow_core._observe.logfile import LogFile, line_format
 from celestialflow_core._text import cut, error_text
@@ -117,15 +117,20 @@ class RunLog:
     def settled(self, batch: Settled) -> None:
         """Write the lines of a batch."""
         if self._lines is not None:
-            self._held += self._lines.settled(batch, self._clock())
-            self._flush()
+            self._settled(self._lines, batch)
+
+    def _settled(self, lines: Lines, batch: Settled) -> None:
+        self._held += lines.settled(batch, self._clock())
+        self._flush()
 
     def retried(self, task: Any, error: BaseException, attempt: int, delay: float) -> None:
         """Write the line of a retry, at once or, where they come fast, together with those that follow."""
-        if self._lines is None:
-            return
+        if self._lines is not None:
+            self._retried(self._lines, task, error, attempt, delay)
+
+    def _retried(self, lines: Lines, task: Any, error: BaseException, attempt: int, delay: float) -> None:
         now = self._clock()
-        line = self._lines.retried(task, error, attempt, delay, now)
+        line = lines.retried(task, error, attempt, delay, now)
         if line is not None:
             self._held.append(line)
             if len(self._held) >= _HELD_LINES or not 0 <= now - self._written < _HELD_SECONDS:
@@ -147,6 +152,10 @@ class RunLog:
         finally:
             self._detach()
             self._log = self._lines = None
+
+    def part(self) -> Observer:
+        """An observer of one stage of this run, which has several: its lines go where the run's go."""
+        return _Part(self)
 
     def _flush(self) -> None:
         if not self._held:
@@ -213,3 +222,25 @@ class RunLog:
             logger.remove(handler)
         except ValueError:  # the application has removed it with its own
             pass
+
+
+class _Part:
+    """Writes the lines of one stage into the log of its run."""
+
+    def __init__(self, log: RunLog) -> None:
+        self._log = log
+        self._lines: Lines | None = None
+
+    def start(self, run: RunInfo) -> None:
+        self._lines = Lines(run, self._log._level)
+
+    def settled(self, batch: Settled) -> None:
+        if self._lines is not None and self._log._lines is not None:  # there is a file, and it can be written
+            self._log._settled(self._lines, batch)
+
+    def retried(self, task: Any, error: BaseException, attempt: int, delay: float) -> None:
+        if self._lines is not None and self._log._lines is not None:
+            self._log._retried(self._lines, task, error, attempt, delay)
+
+    def finish(self, summary: Summary | None) -> None:
+        self._lines = None

@@ -1,0 +1,98 @@
+"""A result of which many tasks are made (``each=True``), one after the other, as they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from celestialflow_core._driver.source import is_in_memory
+from celestialflow_core._driver.user_code import call
+
+if TYPE_CHECKING:
+    from celestialflow_core.graph._family import FamilyTree, Member
+
+__all__ = ["Spring", "open_iterator"]
+
+PATIENCE = 0.001  # seconds that an iterator which runs the user's code may keep the run at a time
+
+
+def open_iterator(result: Any) -> Iterator[Any]:
+    """An iterator over *result*.
+
+    Raises:
+        TypeError: It is a str or bytes, or not iterable.
+        BaseException: Whatever its ``__iter__`` raises.
+    """
+    if isinstance(result, str | bytes | bytearray):
+        raise TypeError(
+            f"each=True makes a task of each item of a result, but this result is one {type(result).__name__}. Return "
+            f"a list, or connect without each."
+        )
+    try:
+        iterator: Iterator[Any] = call(iter, result)
+    except TypeError as error:
+        error.add_note("each=True makes a task of each item of a result, so the result must be a list or an iterator.")
+        raise
+    return iterator
+
+
+class Spring:
+    """What is left of one result.
+
+    Args:
+        iterator: Over its items.
+        value: The result.
+        id, root: The task whose result it is, and the task of the source from which that came.
+        family, member: Where its items belong, and their parent there.
+
+    Attributes:
+        taken: How many items have been taken.
+        dry: True when there are no more.
+        error: What the iterator raised, or None.
+        interrupt: The KeyboardInterrupt that came out of it, or None.
+    """
+
+    __slots__ = (
+        *("_in_memory", "_iterator", "dry", "error", "family", "id", "interrupt", "member", "root", "taken", "value"),
+    )
+
+    def __init__(
+        self, iterator: Iterator[Any], value: Any, id: int, root: int, family: FamilyTree | None, member: Member | None
+    ) -> None:
+        self._iterator = iterator
+        self._in_memory = is_in_memory(iterator)
+        self.value = value
+        self.id = id
+        self.root = root
+        self.family = family
+        self.member = member
+        self.taken = 0
+        self.dry = False
+        self.error: BaseException | None = None
+        self.interrupt: KeyboardInterrupt | None = None
+
+    def take(self, most: int) -> list[Any]:
+        """Up to *most* items; fewer where the iterator takes its time, or ends."""
+        items: list[Any] = []
+        try:
+            if self._in_memory:
+                items.extend(islice(self._iterator, most))
+                self.dry = len(items) < most
+            else:
+                deadline = monotonic() + PATIENCE
+                while len(items) < most and not self.dry:
+                    before = len(items)
+                    call(items.extend, islice(self._iterator, 1))
+                    self.dry = len(items) == before
+                    if monotonic() > deadline:
+                        break
+        except KeyboardInterrupt as error:
+            self.interrupt = error
+            self.dry = True
+        except BaseException as error:
+            self.error = error
+            self.dry = True
+        self.taken += len(items)
+        return items

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from celestialflow_core._driver.load import Load
 from celestialflow_core._engine.ready import Ready
 
 __all__ = ["Channel"]
@@ -19,9 +20,10 @@ class Channel:
         passed: How many tasks have gone this way.
     """
 
-    __slots__ = ("_queue", "passed", "unbounded")
+    __slots__ = ("_load", "_queue", "passed", "unbounded")
 
-    def __init__(self, unbounded: bool) -> None:
+    def __init__(self, unbounded: bool, load: Load) -> None:
+        self._load = load
         self.unbounded = unbounded
         self.passed = 0
         self._queue: Ready[Any, Any] = Ready()
@@ -32,6 +34,7 @@ class Channel:
     def add(self, kin: Sequence[Any], tasks: Sequence[Any]) -> None:
         """Put tasks in, with where each came from. In a cycle the newest go first, so that what waits stays little."""
         self.passed += len(tasks)
+        self._load.waiting += len(tasks)
         if self.unbounded:
             self._queue.add_first(kin, tasks)
         else:
@@ -39,4 +42,6 @@ class Channel:
 
     def take(self, most: int) -> tuple[Sequence[Any], Sequence[Any]]:
         """Take out up to *most*: where they came from, and the tasks."""
-        return self._queue.take(most)
+        kin, tasks = self._queue.take(most)
+        self._load.waiting -= len(tasks)
+        return kin, tasks

@@ -29,6 +29,7 @@ import attrs
 
 from celestialflow_core._call import Delivery, Result, Successes, parts
 from celestialflow_core._driver.exit import Exit
+from celestialflow_core._driver.load import Load
 from celestialflow_core._driver.stage import Stage
 from celestialflow_core._policies import Stop
 from celestialflow_core.errors import TooManyErrors
@@ -59,6 +60,7 @@ class Run:
     Args:
         stages: The managers' engines, executors and customs, each after those from which its tasks come.
         exit: Where outcomes leave the run.
+        load: Counts what the run holds.
         max_in_flight: The most tasks that the run may hold when it asks a source for another one.
         stop: The rule that ends the run early, or None; a rule of a stage is the stage's.
         grace: Seconds that running calls have when the run is ended from outside.
@@ -70,6 +72,7 @@ class Run:
         self,
         stages: Sequence[Stage],
         exit: Exit,
+        load: Load,
         *,
         max_in_flight: int,
         stop: Stop | None,
@@ -78,6 +81,9 @@ class Run:
     ) -> None:
         self.stages = stages
         self.exit = exit
+        self.load = load
+        self.open_sources = 0
+        """How many sources may still give tasks."""
         self.outcomes = exit.outcomes
         self.ending: Ending | None = None
         self.inbox: deque[tuple[Stage, Delivery]] = deque()
@@ -112,6 +118,8 @@ class Run:
         due: float | None = None
         pump = False
         for stage in self._deepest_first:
+            if stage.quiet:
+                continue
             engine = stage.engine
             if engine.waiting:
                 engine.wake(now)
@@ -138,14 +146,12 @@ class Run:
     @property
     def finished(self) -> bool:
         """True when nothing is left to do, or the run is to be ended."""
-        return self.ending is not None or all(stage.idle and not stage.outlet.held() for stage in self.stages)
+        return self.ending is not None or (not self.open_sources and not self.load.held)
 
     def room(self) -> int:
         """How many more tasks the run may hold. What has settled counts until all that comes of it has been taken."""
-        held = len(self.outcomes)
-        for stage in self.stages:
-            held += stage.engine.in_flight + stage.outlet.held()
-        return self._max_in_flight - held
+        early = self.stages[0].engine.held if len(self.stages) == 1 else 0  # only a manager alone can be ordered
+        return self._max_in_flight - self.load.held - early - len(self.outcomes)
 
     def wants(self, stage: Stage) -> int:
         """How many tasks to pull for *stage* now; 0 while outcomes wait for the consumer.

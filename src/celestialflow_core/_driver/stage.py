@@ -21,6 +21,7 @@ from celestialflow_core._driver.customs import Customs
 from celestialflow_core._driver.exceptions import annotate, forget_locals
 from celestialflow_core._driver.exit import Outlet
 from celestialflow_core._driver.gathered import Gathered
+from celestialflow_core._driver.load import Load
 from celestialflow_core._driver.workers import Workers
 from celestialflow_core._engine.machine import Engine, IdSource
 from celestialflow_core._keys import key_of
@@ -49,6 +50,7 @@ class Stage:
         info: What observers are told of it.
         engine: Its tasks.
         ids: Numbers the tasks of the whole run.
+        load: Counts what the whole run holds.
         workers: Its executor, and whether that stays warm.
         make_work: Gives what the executor is to do.
         customs: Its overrides and hooks.
@@ -74,6 +76,7 @@ class Stage:
     info: RunInfo
     engine: Engine[Any, Outcome[Any, Any]]
     ids: IdSource
+    load: Load
     workers: Workers
     make_work: Callable[[], Work]
     customs: Customs
@@ -197,6 +200,18 @@ class Stage:
             self._note(self._outcome(id, task, "duplicate", key, original=first))
         if not duplicates and key is not task:
             self._keys[id] = key
+
+    @property
+    def quiet(self) -> bool:
+        """True if there is nothing to do until the executor delivers something, or another stage or a source does."""
+        engine = self.engine
+        return not (
+            engine.ready
+            or engine.waiting
+            or (self._inline and engine.running)
+            or any(map(len, self.inputs))
+            or self._gathered.others
+        )
 
     @property
     def must_pump(self) -> bool:
@@ -416,6 +431,7 @@ class Stage:
         self._gathered = Gathered()
         self.clear_frames()
         batch, others = gathered.settled(), gathered.others
+        self.load.settled += len(batch.ids) + len(others)
         self.account.add(batch, others)
         for observer in self.observers:
             observer.settled(batch)

@@ -45,6 +45,7 @@ class SyncShell(Shell):
             for given in plan.inputs:
                 self._sources.append((given.stage, Source(given.tasks, given.total)))
                 given.stage.open_sources += 1
+                self.run.open_sources += 1
             for stage in self.run.stages:
                 work = self._route(stage)
                 if work is not None:
@@ -90,6 +91,7 @@ class SyncShell(Shell):
                 self._source_error = self._source_error or source.error
                 self._sources.popleft()
                 stage.open_sources -= 1
+                run.open_sources -= 1
             else:
                 self._sources.rotate(-1)
             if source.interrupt is not None:

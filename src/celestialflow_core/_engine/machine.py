@@ -37,16 +37,17 @@ _LEADS_TO = {event: after for (_, event), after in TRANSITIONS.items()}
 class IdSource:
     """Numbers the tasks of a run, from 0."""
 
-    __slots__ = ("_next",)
+    __slots__ = ("given",)
 
     def __init__(self) -> None:
-        self._next = 0
+        self.given = 0
+        """How many ids have been taken."""
 
     def take(self, count: int) -> range:
         """The next *count* ids."""
-        first = self._next
-        self._next = first + count
-        return range(first, self._next)
+        first = self.given
+        self.given = first + count
+        return range(first, self.given)
 
 
 class Engine(Generic[T, H]):

@@ -12,6 +12,7 @@ import attrs
 from celestialflow_core._driver.account import Account
 from celestialflow_core._driver.customs import Customs
 from celestialflow_core._driver.exit import Exit, Outlet
+from celestialflow_core._driver.load import Load
 from celestialflow_core._driver.plan import Input, Plan
 from celestialflow_core._driver.run import Run
 from celestialflow_core._driver.stage import Stage
@@ -40,6 +41,7 @@ class Setting:
 
     Attributes:
         ids: Numbers the tasks of the run.
+        load: Counts what it holds.
         outlet: Takes what settles in the stage.
         observers: Those that the run has for this stage, before a progress bar.
         warn: Logs a warning.
@@ -50,6 +52,7 @@ class Setting:
     """
 
     ids: IdSource
+    load: Load
     outlet: Outlet
     observers: tuple[Observer, ...]
     warn: Callable[[str], None]
@@ -100,6 +103,7 @@ def make_stage(
             ordered=setting.ordered,
         ),
         ids=setting.ids,
+        load=setting.load,
         workers=workers,
         make_work=core.work_for(manager.func),
         customs=Customs(manager, resolve(core.registry), overrides, options.unpack_task_args, report),
@@ -152,8 +156,11 @@ def launch(
     log = RunLog(options.log_level, options.log_dir)
     max_in_flight = options.max_in_flight or in_flight_limit(workers_of(core, workers) or 1)
     exit = Exit(wants_outcomes)
+    ids = IdSource()
+    load = Load(ids)
     setting = Setting(
-        ids=IdSource(),
+        ids=ids,
+        load=load,
         outlet=exit,
         observers=(log,),
         warn=log.warning,
@@ -164,7 +171,7 @@ def launch(
     )
     stage = make_stage(core, manager, overrides, workers, setting)
     core.stage = stage
-    run = Run([stage], exit, max_in_flight=max_in_flight, stop=None, grace=options.grace)
+    run = Run([stage], exit, load, max_in_flight=max_in_flight, stop=None, grace=options.grace)
 
     def summarise() -> RunSummary:
         core.summary = summary_of(stage, run)

@@ -74,6 +74,11 @@ class TaskGraph:
             raise TypeError(f"name must be a str, got {name!r}.")
         if schedule not in ("streaming", "staged"):
             raise ValueError(f'schedule must be "streaming" or "staged", got {schedule!r}.')
+        if schedule == "staged" and max_in_flight is not None:
+            raise ValueError(
+                'schedule="staged" keeps every result between two managers, so max_in_flight cannot be kept. Leave one '
+                "of them out."
+            )
         self.name = name
         self._staged = schedule == "staged"
         self._options = Options.of(

@@ -20,6 +20,7 @@ from typing import Any
 
 from celestialflow_core._driver.channel import Channel
 from celestialflow_core._driver.exit import Exit
+from celestialflow_core._driver.load import Load
 from celestialflow_core._driver.stage import Kin, Stage
 from celestialflow_core._driver.user_code import call
 from celestialflow_core._observe.interface import Settled
@@ -40,14 +41,18 @@ class Way:
         edge: What the user said.
         targets: The stages to which it leads.
         channels: The way to each of them.
+        load: Counts what the run holds.
         traces: Whether the graph keeps track of where tasks came from.
     """
 
-    def __init__(self, edge: Edge, targets: Sequence[Stage], channels: Sequence[Channel], traces: bool) -> None:
+    def __init__(
+        self, edge: Edge, targets: Sequence[Stage], channels: Sequence[Channel], load: Load, traces: bool
+    ) -> None:
         self.edge = edge
         self.targets = targets
         self.channels = channels
         self.springs: deque[Spring] = deque()
+        self._load = load
         self._traces = traces
         self._lanes = range(len(channels))
 
@@ -102,10 +107,16 @@ class Way:
         """Let the items of a result become tasks, when they are wanted; in a cycle the newest first."""
         if spring.family is not None:
             spring.family.pending += 1
+        self._load.waiting += 1
         if self.channels[0].unbounded:
             self.springs.appendleft(spring)
         else:
             self.springs.append(spring)
+
+    def drain(self) -> None:
+        """Let nothing more come of the results that are being exploded."""
+        self._load.waiting -= len(self.springs)
+        self.springs.clear()
 
     def pump(self, room: int, now: float) -> tuple[int, list[FamilyTree]]:
         """Make tasks of as many items as the targets want.
@@ -128,6 +139,7 @@ class Way:
             finally:
                 if spring.dry:
                     self.springs.popleft()
+                    self._load.waiting -= 1
                     if spring.family is not None:
                         fewer.append(spring.family)
             if spring.interrupt is not None:
@@ -238,7 +250,7 @@ class Junction:
         """The run is ending: what settles from now on leaves the graph, and no item is taken any more."""
         self._closed = True
         for way in self._ways:
-            way.springs.clear()
+            way.drain()
 
     # ------------------------------------------------------------------ results
 

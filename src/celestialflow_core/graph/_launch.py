@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
@@ -10,6 +11,7 @@ import attrs
 
 from celestialflow_core._driver.channel import Channel
 from celestialflow_core._driver.exit import Exit
+from celestialflow_core._driver.load import Load
 from celestialflow_core._driver.plan import Input, Plan
 from celestialflow_core._driver.run import Run
 from celestialflow_core._driver.stage import Stage
@@ -109,6 +111,7 @@ def launch(
     log = RunLog(options.log_level, None if silent else options.log_dir)
     exit = Exit(wants_outcomes)
     ids = IdSource()
+    load = Load(ids)
     meters = {name: Meter() for name in names}
     junctions = {name: Junction(exit, families) for name in names}
 
@@ -119,6 +122,7 @@ def launch(
             observers.insert(0, log.part())
         setting = Setting(
             ids=ids,
+            load=load,
             outlet=junctions[manager.name],
             observers=tuple(observers),
             warn=log.warning,
@@ -133,7 +137,7 @@ def launch(
     lineage = Lineage()
     traces = wants_outcomes or families or any(edge.on == "error" for edge in edges)
     traces = traces or any(stage.customs.sees_outcomes for stage in by_name.values())
-    ways = [_way(edge, by_name, cycle_of, traces) for edge in edges]
+    ways = [_way(edge, by_name, cycle_of, load, traces) for edge in edges]
     for way in ways:
         junctions[way.edge.source.name].connect(way)
     for name_, stage in by_name.items():
@@ -151,7 +155,9 @@ def launch(
     run = Run(
         stages,
         exit,
-        max_in_flight=options.max_in_flight or in_flight_limit(workers),
+        load,
+        # Between stages that wait for one another everything is kept: nothing can be bounded.
+        max_in_flight=sys.maxsize if staged else options.max_in_flight or in_flight_limit(workers),
         stop=options.stop,
         grace=options.grace,
         schedule=_schedule(names, edges, by_name, junctions, ways, staged),
@@ -197,13 +203,13 @@ def launch(
     return plan, live
 
 
-def _way(edge: Edge, by_name: Mapping[str, Stage], cycle_of: Mapping[str, int], traces: bool) -> Way:
+def _way(edge: Edge, by_name: Mapping[str, Stage], cycle_of: Mapping[str, int], load: Load, traces: bool) -> Way:
     """The running side of *edge*."""
     targets = [by_name[target.name] for target in edge.targets]
-    channels = [Channel(cycle_of[edge.source.name] == cycle_of[stage.name]) for stage in targets]
+    channels = [Channel(cycle_of[edge.source.name] == cycle_of[stage.name], load) for stage in targets]
     for stage, channel in zip(targets, channels, strict=True):
         stage.inputs.append(channel)
-    return Way(edge, targets, channels, traces)
+    return Way(edge, targets, channels, load, traces)
 
 
 def _schedule(

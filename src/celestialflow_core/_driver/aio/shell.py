@@ -47,6 +47,7 @@ class AsyncShell(Shell):
                 source = open_source(given.tasks, given.total, self._completions.wake)
                 self._sources.append((given.stage, source))
                 given.stage.open_sources += 1
+                self.run.open_sources += 1
             for stage in self.run.stages:
                 work = self._route(stage)
                 if work is not None:
@@ -93,6 +94,7 @@ class AsyncShell(Shell):
                 self._source_error = self._source_error or source.error
                 self._sources.popleft()
                 stage.open_sources -= 1
+                run.open_sources -= 1
                 moved = True
             else:
                 self._sources.rotate(-1)

@@ -9,7 +9,9 @@
     ├── RemoteError                       stands in for an exception that could not cross it
     ├── HookError                         a hook implementation misbehaved
     ├── PluginError                       a plugin cannot be used
+    ├── SinkError                         a result sink failed, or refuses the run
     ├── UnknownExecutor (ValueError)      no executor has this name
+    ├── UnknownSink (ValueError)          no sink has this name
     ├── GraphError (ValueError)           a graph cannot run as it is connected
     ├── TooManyErrors                     a ``stop`` rule ended the run
     ├── RunInProgress                     the manager is already running
@@ -32,10 +34,12 @@ __all__ = [
     "PluginError",
     "RemoteError",
     "RunInProgress",
+    "SinkError",
     "TaskAbandoned",
     "TaskTimeout",
     "TooManyErrors",
     "UnknownExecutor",
+    "UnknownSink",
     "WorkerCrashed",
     "WorkerSetupError",
 ]
@@ -242,6 +246,47 @@ class UnknownExecutor(CelestialFlowError, ValueError):
     def __str__(self) -> str:
         text = f"No executor is named {self.name!r}. Installed: {', '.join(sorted(self.installed)) or 'none'}."
         return f"{text} {self.advice}".rstrip()
+
+
+class UnknownSink(CelestialFlowError, ValueError):
+    """No installed plugin has a sink of this name.
+
+    Args:
+        name: The name that was asked for: what stands before the colon of the sink's URL.
+        installed: The names that are there.
+        advice: What was probably meant, or which distribution to install.
+    """
+
+    def __init__(self, name: str, installed: tuple[str, ...] = (), advice: str = "") -> None:
+        super().__init__(name, installed, advice)
+        self.name = name
+        self.installed = installed
+        self.advice = advice
+
+    def __str__(self) -> str:
+        text = f"No sink is named {self.name!r}. Installed: {', '.join(sorted(self.installed)) or 'none'}."
+        return f"{text} {self.advice}".rstrip()
+
+
+class SinkError(CelestialFlowError):
+    """A result sink failed, or refuses the run.
+
+    Args:
+        sink: The sink, without what is secret in its URL.
+        reason: What happened and what to do, as sentences.
+        unwritten: The outcomes that were not stored, if the run had begun.
+    """
+
+    def __init__(self, sink: str, reason: str, unwritten: tuple[object, ...] = ()) -> None:
+        super().__init__(sink, reason, unwritten)
+        self.sink = sink
+        self.reason = reason
+        self.unwritten = unwritten
+
+    def __str__(self) -> str:
+        count = len(self.unwritten)
+        lost = f" {count} outcome{'s' if count != 1 else ''} could not be stored." if count else ""
+        return f"{self.sink}: {self.reason}{lost}"
 
 
 class GraphError(CelestialFlowError, ValueError):

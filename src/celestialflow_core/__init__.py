@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from celestialflow_core.errors import PluginError as PluginError
     from celestialflow_core.errors import RemoteError as RemoteError
     from celestialflow_core.errors import RunInProgress as RunInProgress
+    from celestialflow_core.errors import SinkError as SinkError
     from celestialflow_core.errors import TaskAbandoned as TaskAbandoned
     from celestialflow_core.errors import TaskTimeout as TaskTimeout
     from celestialflow_core.errors import TooManyErrors as TooManyErrors
     from celestialflow_core.errors import UnknownExecutor as UnknownExecutor
+    from celestialflow_core.errors import UnknownSink as UnknownSink
     from celestialflow_core.errors import WorkerCrashed as WorkerCrashed
     from celestialflow_core.errors import WorkerSetupError as WorkerSetupError
     from celestialflow_core.executors.current import current_worker as current_worker
@@ -48,10 +50,12 @@ _HOMES = {
         "PluginError",
         "RemoteError",
         "RunInProgress",
+        "SinkError",
         "TaskAbandoned",
         "TaskTimeout",
         "TooManyErrors",
         "UnknownExecutor",
+        "UnknownSink",
         "WorkerCrashed",
         "WorkerSetupError",
     ),
@@ -76,6 +80,7 @@ __all__ = [
     "RemoteError",
     "RunInProgress",
     "RunSummary",
+    "SinkError",
     "StageStatus",
     "Stop",
     "TaskAbandoned",
@@ -84,6 +89,7 @@ __all__ = [
     "TaskTimeout",
     "TooManyErrors",
     "UnknownExecutor",
+    "UnknownSink",
     "WorkerCrashed",
     "WorkerSetupError",
     "current_worker",

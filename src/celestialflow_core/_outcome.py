@@ -23,13 +23,15 @@ RARE = {
     "retries": ("retry", "retries"),
     "reruns": ("rerun", "reruns"),
     "duplicates": ("duplicate", "duplicates"),
+    "restored": ("restored", "restored"),
     "cancelled": ("cancelled", "cancelled"),
+    "skipped": ("skipped", "skipped"),
     "abandoned": ("abandoned", "abandoned"),
     "crashes": ("crash", "crashes"),
     "hook_errors": ("hook error", "hook errors"),
 }
 
-Status = Literal["success", "error", "duplicate", "cancelled"]
+Status = Literal["success", "error", "duplicate", "restored", "cancelled"]
 
 
 @record
@@ -39,7 +41,8 @@ class Outcome(Generic[T, R]):
     Attributes:
         id: The number of the task in its run, from 0, in the order in which tasks were taken.
         task: The task itself.
-        status: "success", "error", "duplicate" (an equal task came before it) or "cancelled" (the run ended first).
+        status: "success", "error", "duplicate" (an equal task came before it), "restored" (its outcome was known from
+            an earlier run) or "cancelled" (the run ended first).
         value: What the function returned, after ``process_result``; None unless it succeeded.
         error: The exception, or None.
         attempts: How often the function was called for it.
@@ -72,8 +75,8 @@ class Outcome(Generic[T, R]):
 
     @property
     def ok(self) -> bool:
-        """True for a success."""
-        return self.status == "success"
+        """True for a success, also one of an earlier run."""
+        return self.status == "success" or (self.status == "restored" and self.error is None)
 
     def unwrap(self) -> R:
         """The value.
@@ -82,7 +85,7 @@ class Outcome(Generic[T, R]):
             BaseException: The task's own error, if it failed.
             LookupError: There is neither: a duplicate, or a cancelled task.
         """
-        if self.status == "success":
+        if self.ok:
             return cast(R, self.value)
         if self.error is not None:
             raise self.error
@@ -90,7 +93,7 @@ class Outcome(Generic[T, R]):
 
     def __repr__(self) -> str:
         shown = f"<Outcome {self.id} {self.status} task={cut(self.task)}"
-        if self.status == "success":
+        if self.ok:
             shown += f" value={cut(self.value)}"
         elif self.error is not None:
             shown += f" error={error_text(self.error)}"
@@ -107,7 +110,7 @@ class Counts:
         taken: Tasks taken from the iterable.
         pending: Ready, or waiting for a retry.
         running: Handed to the executor.
-        succeeded, failed, duplicates, cancelled: Settled.
+        succeeded, failed, duplicates, restored, cancelled: Settled.
         retries: Attempts beyond the first.
     """
 
@@ -117,13 +120,14 @@ class Counts:
     succeeded: int = 0
     failed: int = 0
     duplicates: int = 0
+    restored: int = 0
     cancelled: int = 0
     retries: int = 0
 
     @property
     def settled(self) -> int:
         """How many tasks have their outcome."""
-        return self.succeeded + self.failed + self.duplicates + self.cancelled
+        return self.succeeded + self.failed + self.duplicates + self.restored + self.cancelled
 
 
 @attrs.frozen(kw_only=True)
@@ -168,13 +172,16 @@ class SlowTask:
 
 @attrs.frozen(kw_only=True)
 class RunSummary:
-    """The account of a run. ``total`` is the sum of ``succeeded``, ``failed``, ``duplicates`` and ``cancelled``.
+    """The account of a run.
+
+    ``total`` is the sum of ``succeeded``, ``failed``, ``duplicates``, ``restored`` and ``cancelled``.
 
     Attributes:
         name: The manager's.
         mode: Its execution mode.
         total: Tasks taken from the iterable.
-        succeeded, failed, duplicates, cancelled: How they ended.
+        succeeded, failed, duplicates, restored, cancelled: How they ended.
+        skipped: Tasks that are not of this run: of another shard, or not to be run again. They have no outcome.
         retries: Attempts beyond the first.
         reruns: Calls started again, uncharged, because their worker ended for another's sake.
         abandoned: Timed-out calls that could not be ended, and may still run.
@@ -194,7 +201,9 @@ class RunSummary:
     succeeded: int = 0
     failed: int = 0
     duplicates: int = 0
+    restored: int = 0
     cancelled: int = 0
+    skipped: int = 0
     retries: int = 0
     reruns: int = 0
     abandoned: int = 0

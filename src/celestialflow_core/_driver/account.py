@@ -61,6 +61,10 @@ class Account:
         for outcome in others:
             if outcome.status == "error":
                 self._add_error(outcome)
+            elif outcome.status == "restored":
+                kept, value = (self._successes, outcome.value) if outcome.ok else (self._errors, outcome.error)
+                if kept is not None:
+                    kept.add_all((outcome.task,), (value,))
 
     def _note_slow(self, tasks: Sequence[Any], seconds: Sequence[float | None], workers: Sequence[int | None]) -> None:
         slow = self._slowest

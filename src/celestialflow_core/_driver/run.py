@@ -31,6 +31,7 @@ from celestialflow_core._call import Delivery, Result, Successes, parts
 from celestialflow_core._driver.exit import Exit
 from celestialflow_core._driver.load import Load
 from celestialflow_core._driver.stage import Stage
+from celestialflow_core._driver.storage import Storage
 from celestialflow_core._policies import Stop
 from celestialflow_core.errors import TooManyErrors
 
@@ -66,6 +67,7 @@ class Run:
         grace: Seconds that running calls have when the run is ended from outside.
         schedule: Called before each round of a run of many stages; moves on what no stage fetches by itself, and lets
             stages begin. Given the `room`.
+        storage: The sinks, or None.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Run:
         stop: Stop | None,
         grace: float,
         schedule: Callable[[float, int], None] | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self.stages = stages
         self.exit = exit
@@ -93,6 +96,7 @@ class Run:
         self._stop = stop
         self._grace = grace
         self._schedule = schedule
+        self.storage = storage
         self._deepest_first = tuple(reversed(stages))
         self._parts: deque[tuple[Stage, Successes | Result]] = deque()
         self._before = (0, 0)
@@ -112,6 +116,8 @@ class Run:
         self.collect(now)
         if self._ended():
             return 0.0
+        if self.storage is not None and self.storage.due(now):
+            self.storage.flush()
         if self._schedule is not None:
             self._schedule(now, self.room())
         room = self.room() if len(self.stages) > 1 else 0
@@ -128,7 +134,7 @@ class Run:
             if stage.inputs and (room > 0 or not self.outcomes):
                 stage.draw(now, room)
             stage.fill(now)
-            stage.flush()  # what had no usable key, or no arguments
+            stage.flush(now)  # what had no usable key, or no arguments
             self._ask_stop(stage)
             if self._ended():
                 return 0.0
@@ -137,6 +143,9 @@ class Run:
                 next_due = engine.next_due()
                 due = next_due if due is None or next_due is None else min(due, next_due)
         if pump or self.inbox or self.outcomes:
+            return 0.0
+        if self.storage is not None and self.storage.waiting:  # before the driver waits, or a source is asked
+            self.storage.flush()
             return 0.0
         return None if due is None else max(0.0, due - now)
 
@@ -168,7 +177,7 @@ class Run:
         now = monotonic()
         stage.admit(tasks, now)
         stage.fill(now)
-        stage.flush()
+        stage.flush(now)
         self._ask_stop(stage)
 
     def keep(self, stage: Stage, tasks: Sequence[Any]) -> None:
@@ -200,7 +209,7 @@ class Run:
             raise
         finally:
             for stage in touched.values():
-                stage.flush()
+                stage.flush(now)
         for stage in touched.values():
             if stage.fatal is not None and self.ending is None:
                 if len(self.stages) > 1:
@@ -287,10 +296,15 @@ class Run:
             stage.cancel(monotonic(), running=True)
             while True:
                 try:
-                    stage.flush()
+                    stage.flush(monotonic())
                     break
                 except BaseException as error:
                     raised = raised or error
+        while self.storage is not None and self.storage.waiting:
+            try:
+                self.storage.flush()
+            except BaseException as error:
+                raised = raised or error
         if not self.exit.wants_outcomes:
             self.clear_frames()
         return raised

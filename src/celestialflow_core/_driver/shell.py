@@ -9,7 +9,7 @@ from celestialflow_core._driver.completion import Completions
 from celestialflow_core._driver.plan import Plan
 from celestialflow_core._driver.stage import Stage
 from celestialflow_core._outcome import RunSummary
-from celestialflow_core.errors import TooManyErrors
+from celestialflow_core.errors import SinkError, TooManyErrors
 from celestialflow_core.executors.interface import Work
 
 __all__ = ["UNRESPONSIVE", "Shell"]
@@ -59,6 +59,8 @@ class Shell:
     def _dropped(self) -> list[Stage]:
         """Let nobody deliver any more; gives the stages whose executors are to be stopped at once."""
         stages = self.run.stages
+        if self.run.storage is not None:
+            self.run.storage.close(None)
         for stage in stages:
             stage.workers.route(None)
             stage.workers.stopped = True
@@ -76,7 +78,13 @@ class Shell:
                 stage.workers.route(None)
             late_error = run.settle_rest()
             cause = run.ending.error if run.ending is not None else None
-            summary, error = plan.conclude_all(error or cause or late_error or source_error)
+            error = error or cause or late_error or source_error
+            if run.storage is not None:
+                if isinstance(error, SinkError):
+                    error = run.storage.error or error
+                unclosed = run.storage.close(error)
+                error = error or unclosed
+            summary, error = plan.conclude_all(error)
         finally:
             plan.done()
         if isinstance(error, TooManyErrors):

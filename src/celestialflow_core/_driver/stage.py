@@ -9,6 +9,7 @@ at on its own only where a hook, an error or a duplicate wants it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any, TypeAlias
 
@@ -22,18 +23,21 @@ from celestialflow_core._driver.exceptions import annotate, forget_locals
 from celestialflow_core._driver.exit import Outlet
 from celestialflow_core._driver.gathered import Gathered
 from celestialflow_core._driver.load import Load
+from celestialflow_core._driver.storage import Stored
 from celestialflow_core._driver.workers import Workers
 from celestialflow_core._engine.machine import Engine, IdSource
-from celestialflow_core._keys import key_of
+from celestialflow_core._keys import IdentityKey, key_of
 from celestialflow_core._observe.interface import Observer, RunInfo, Settled
 from celestialflow_core._outcome import Counts, Outcome, Status
 from celestialflow_core._policies import RetryPolicy, Stop
 from celestialflow_core.errors import TaskAbandoned, WorkerCrashed
 from celestialflow_core.executors.interface import AsyncExecutor, Executor, Work
+from celestialflow_core.sinks.interface import Record
 
 __all__ = ["Kin", "Stage"]
 
 DEADLY = 2  # a call that has ended so many workers is not tried again, whoever asks for it
+HOOKS = {"error": "on_error", "duplicate": "on_duplicate"}  # of other outcomes no hook is told
 FATAL = -1  # the id of a result that speaks for the whole executor
 
 
@@ -66,6 +70,8 @@ class Stage:
         verdicts: What it said of results that have not been handed on.
         genealogist: Told of new tasks and where they came from, or None.
         traces: Whether somebody will ask where a task came from.
+        stored: What an earlier run has stored of its tasks, where the run has sinks.
+        skipped: How many tasks were not for this run.
         begun: False while its tasks have to wait for other stages to end.
         retrying: False once the run is ending.
         fatal: What the executor said that ends the run, or None.
@@ -92,6 +98,8 @@ class Stage:
     verdicts: dict[int, Any] = attrs.field(factory=dict)
     genealogist: Callable[[Stage, Sequence[int], Sequence[Any], Sequence[Any] | None], None] | None = None
     traces: bool = False
+    stored: Stored | None = None
+    skipped: int = 0
     begun: bool = True
     retrying: bool = True
     fatal: BaseException | None = None
@@ -118,7 +126,12 @@ class Stage:
             kin: Where each came from, if not from the source: a `Kin`, or only the parent's id in a run that does not
                 trace its tasks.
         """
-        ids = self._number(tasks, kin)
+        if self.stored is not None:
+            self._admit_stored(self.stored, tasks, now, kin)
+        else:
+            self._admit(self._number(tasks, kin), tasks, now)
+
+    def _admit(self, ids: Sequence[int], tasks: Sequence[Any], now: float) -> None:
         engine = self.engine
         if not engine.deduplicate:
             engine.admit(ids, tasks, None, now)
@@ -130,7 +143,7 @@ class Stage:
                 pass
             else:
                 for id, task, first in duplicates:
-                    self._note(self._outcome(id, task, "duplicate", task, original=first))
+                    self._note(self._outcome(id, task, "duplicate", self._keys.pop(id, task), original=first))
                 return
         for at, id in enumerate(ids):
             try:
@@ -184,6 +197,61 @@ class Stage:
         """True if it has no task, and nothing is left for it by other stages or by a source."""
         return not self.open_sources and not self.engine.in_flight and not any(map(len, self.inputs))
 
+    def _admit_stored(self, stored: Stored, tasks: Sequence[Any], now: float, kin: Sequence[Any] | None) -> None:
+        """As `admit`, where outcomes are stored under a stable key, and may be known from an earlier run."""
+        ask = self.customs.key
+        keys: list[str | BaseException] = []
+        try:
+            for task in tasks:
+                try:
+                    answer = None if ask is None else ask(task)
+                    keys.append(stored.key_of(task if answer is None else answer))
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:
+                    keys.append(error)
+            stable = [key for key in keys if isinstance(key, str) and stored.is_of_shard(key)]
+            known = stored.known(stable)
+            wanted = stored.failed(stable) if stored.resume == "failed" and kin is None else None
+        except BaseException:  # what has been taken is counted all the same
+            self.engine.admit(self._number(tasks, kin), tasks, None, now)
+            raise
+        for at, key in enumerate(keys):
+            origin = None if kin is None else [kin[at]]
+            if isinstance(key, BaseException):
+                self.refuse(tasks[at], key, None if kin is None else kin[at], now)
+            elif not stored.is_of_shard(key) or (wanted is not None and key not in wanted and key not in known):
+                self.skipped += 1
+            else:
+                id = self._number([tasks[at]], origin)[0]
+                self._keys[id] = key
+                if key in known and not stored.is_stale(tasks[at]):
+                    self._restore(id, tasks[at], known[key], now)
+                else:
+                    self._admit((id,), [tasks[at]], now)
+
+    def _restore(self, id: int, task: Any, record: Record, now: float) -> None:
+        """Settle a task whose outcome is known: what comes of it is as if it had just been computed."""
+        try:
+            first = self.engine.restore(id, key_of(task), now)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # it cannot be compared: then it is no other task
+            first = self.engine.restore(id, IdentityKey(task), now)
+        key = self._keys.pop(id)
+        if first is not None:
+            self._note(self._outcome(id, task, "duplicate", key, original=first))
+            return
+        known = {"attempts": record.attempts, "seconds": record.seconds}
+        if record.status == "error":
+            self._note(
+                self._outcome(id, task, "restored", key, error=record.error, traceback=record.traceback, **known)
+            )
+            return
+        if self.judge is not None:
+            self.verdicts[id] = self.judge(record.value)
+        self._note(self._outcome(id, task, "restored", key, value=record.value, **known))
+
     def _admit_one(self, id: int, task: Any, now: float) -> None:
         try:
             key = self.customs.key(task) if self.customs.key is not None else None
@@ -197,9 +265,9 @@ class Stage:
             self._note(self._error(id, task, error, attempts=0))
             return
         for id, task, first in duplicates:
-            self._note(self._outcome(id, task, "duplicate", key, original=first))
+            self._note(self._outcome(id, task, "duplicate", self._keys.pop(id, key), original=first))
         if not duplicates and key is not task:
-            self._keys[id] = key
+            self._keys.setdefault(id, key)
 
     @property
     def quiet(self) -> bool:
@@ -423,7 +491,7 @@ class Stage:
 
     # ------------------------------------------------------------------ on
 
-    def flush(self) -> None:
+    def flush(self, now: float) -> None:
         """Hand on what has settled since the last flush: keep it, show it, and tell the hooks."""
         gathered = self._gathered
         if not gathered.runs and not gathered.others:
@@ -431,7 +499,6 @@ class Stage:
         self._gathered = Gathered()
         self.clear_frames()
         batch, others = gathered.settled(), gathered.others
-        self.load.settled += len(batch.ids) + len(others)
         self.account.add(batch, others)
         for observer in self.observers:
             observer.settled(batch)
@@ -440,11 +507,28 @@ class Stage:
             kin = list(map(self._kin.pop, batch.ids, repeat(None)))
             kin_of_others = [self._kin.pop(outcome.id, None) for outcome in others]
         outcomes: list[Outcome[Any, Any]] = []
-        if self.outlet.wants_successes or self.customs.wants_successes:
+        if self.outlet.wants_successes or self.customs.wants_successes or self.stored is not None:
             outcomes = self._successes(batch, kin)
         elif self._keys:
             for id in batch.ids:
                 self._keys.pop(id, None)
+        if self.stored is None:
+            self._hand_on(batch, kin, outcomes, others, kin_of_others)
+            return
+        kept = [*outcomes, *[outcome for outcome in others if outcome.status == "error"]]
+        hand_on = partial(self._hand_on, batch, kin, outcomes, others, kin_of_others)
+        self.stored.storage.add(kept, hand_on, now)
+
+    def _hand_on(
+        self,
+        batch: Settled,
+        kin: Sequence[Kin] | None,
+        outcomes: Sequence[Outcome[Any, Any]],
+        others: Sequence[Outcome[Any, Any]],
+        kin_of_others: Sequence[Kin] | None,
+    ) -> None:
+        """Let what has settled go on: to the consumer, to other stages, to the hooks."""
+        self.load.settled += len(batch.ids) + len(others)
         try:
             self.outlet.pass_on(self, batch, kin, outcomes, others, kin_of_others)
         finally:
@@ -458,8 +542,9 @@ class Stage:
         for outcome in others:
             if outcome.error is not None:
                 self._seen_errors.append(outcome.error)
-            if outcome.status != "cancelled":
-                self.customs.tell("on_error" if outcome.status == "error" else "on_duplicate", outcome)
+            hook = HOOKS.get(outcome.status)
+            if hook is not None:
+                self.customs.tell(hook, outcome)
         if not self.outlet.wants_outcomes:
             self.clear_frames()
 
@@ -501,6 +586,7 @@ class Stage:
             succeeded=engine.succeeded,
             failed=engine.failed,
             duplicates=engine.duplicates,
+            restored=engine.restored,
             cancelled=engine.cancelled,
             retries=engine.retries,
         )

@@ -79,6 +79,7 @@ class Engine(Generic[T, H]):
         "late",
         "max_in_flight",
         "ordered",
+        "restored",
         "retries",
         "succeeded",
     )
@@ -87,7 +88,7 @@ class Engine(Generic[T, H]):
         self.max_in_flight = max_in_flight
         self.deduplicate = deduplicate
         self.ordered = ordered
-        self.admitted = self.succeeded = self.failed = self.duplicates = self.cancelled = 0
+        self.admitted = self.succeeded = self.failed = self.duplicates = self.restored = self.cancelled = 0
         self.retries = self.late = self.failed_in_a_row = 0
         self.journal = Journal()
         self._seen: dict[Hashable, int] = {}
@@ -174,6 +175,24 @@ class Engine(Generic[T, H]):
         if self.ordered:
             self._order.extend(ids)
         return duplicates
+
+    def restore(self, id: int, key: Hashable, now: float) -> int | None:
+        """Settle a new task as restored, since its outcome is known from an earlier run; or as a duplicate.
+
+        Returns:
+            The id of the task that it equals, or None.
+        """
+        first = self._seen.setdefault(key, id) if self.deduplicate else id
+        self.admitted += 1
+        if self.ordered:
+            self._order.append(id)
+        if first != id:
+            self.duplicates += 1
+            self.journal.add(Event.DUPLICATE, now, (id,))
+            return first
+        self.restored += 1
+        self.journal.add(Event.RESTORE, now, (id,))
+        return None
 
     def refuse(self, id: int, now: float) -> None:
         """Settle a new task as failed at once: it has no usable key."""
@@ -309,7 +328,7 @@ class Engine(Generic[T, H]):
             InvalidTransition: They disagree; the message says where.
         """
         ready, running, waiting = {id for id, _ in self._ready}, set(self._running), set(self._waiting)
-        settled = self.succeeded + self.failed + self.duplicates + self.cancelled
+        settled = self.succeeded + self.failed + self.duplicates + self.restored + self.cancelled
         alive = len(self._ready) + len(running) + len(waiting)
         rules = {
             "a task is in one container": len(ready | running | waiting) == alive,
@@ -382,7 +401,7 @@ class Engine(Generic[T, H]):
         return (
             f"<Engine admitted={self.admitted} ready={self.ready} running={self.running} waiting={self.waiting} "
             f"held={self.held} succeeded={self.succeeded} failed={self.failed} duplicates={self.duplicates} "
-            f"cancelled={self.cancelled}>"
+            f"restored={self.restored} cancelled={self.cancelled}>"
         )
 
 

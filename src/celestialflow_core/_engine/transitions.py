@@ -8,7 +8,7 @@ task's state is the container that holds it and no second record of it can disag
     -----> READY --------------> RUNNING --------------> SETTLED
              ^                      |                       ^
              | wake                 | retry                 | cancel, from any of the three
-             +------- WAITING <-----+                       | duplicate, at once
+             +------- WAITING <-----+                       | duplicate and restore, at once
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Event(Enum):
 
     ADMIT = "admit"
     DUPLICATE = "duplicate"
+    RESTORE = "restore"
     SUBMIT = "submit"
     SUCCEED = "succeed"
     FAIL = "fail"
@@ -44,6 +45,7 @@ class Event(Enum):
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.NEW, Event.ADMIT): State.READY,
     (State.NEW, Event.DUPLICATE): State.SETTLED,
+    (State.NEW, Event.RESTORE): State.SETTLED,
     (State.NEW, Event.FAIL): State.SETTLED,
     (State.READY, Event.SUBMIT): State.RUNNING,
     (State.READY, Event.CANCEL): State.SETTLED,

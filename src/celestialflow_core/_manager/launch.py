@@ -16,8 +16,11 @@ from celestialflow_core._driver.load import Load
 from celestialflow_core._driver.plan import Input, Plan
 from celestialflow_core._driver.run import Run
 from celestialflow_core._driver.stage import Stage
+from celestialflow_core._driver.storage import Stored
 from celestialflow_core._driver.workers import Workers
 from celestialflow_core._engine.machine import Engine, IdSource
+from celestialflow_core._manager.shards import shard_of
+from celestialflow_core._manager.storing import make_storage, target_of
 from celestialflow_core._observe.interface import Observer, RunInfo
 from celestialflow_core._observe.log import RunLog
 from celestialflow_core._outcome import RunSummary
@@ -49,6 +52,7 @@ class Setting:
         desc: What stands in front of it.
         max_in_flight: The most tasks in the stage; None: the run looks after that.
         ordered: Whether its outcomes come in the order of its tasks.
+        stored: What is stored of its tasks, if the run has sinks.
     """
 
     ids: IdSource
@@ -60,6 +64,7 @@ class Setting:
     desc: str
     max_in_flight: int | None = None
     ordered: bool = False
+    stored: Stored | None = None
 
 
 def make_stage(
@@ -116,6 +121,7 @@ def make_stage(
         observers=observers,
         random=random.random,
         outlet=setting.outlet,
+        stored=setting.stored,
     )
 
 
@@ -158,6 +164,17 @@ def launch(
     exit = Exit(wants_outcomes)
     ids = IdSource()
     load = Load(ids)
+    storage = make_storage(
+        options.sinks,
+        core.registry,
+        name=manager.name,
+        stages=(manager.name,),
+        version=options.version,
+        target=target_of(manager.func),
+        resume=options.resume,
+        shard=options.shard,
+    )
+    shard = None if options.shard is None else shard_of(options.shard)
     setting = Setting(
         ids=ids,
         load=load,
@@ -168,10 +185,11 @@ def launch(
         desc=options.progress_desc,
         max_in_flight=max_in_flight,
         ordered=ordered,
+        stored=None if storage is None else Stored(storage, "", options.resume, shard),
     )
     stage = make_stage(core, manager, overrides, workers, setting)
     core.stage = stage
-    run = Run([stage], exit, load, max_in_flight=max_in_flight, stop=None, grace=options.grace)
+    run = Run([stage], exit, load, max_in_flight=max_in_flight, stop=None, grace=options.grace, storage=storage)
 
     def summarise() -> RunSummary:
         core.summary = summary_of(stage, run)
@@ -213,7 +231,9 @@ def summary_of(stage: Stage, run: Run) -> RunSummary:
         succeeded=engine.succeeded,
         failed=engine.failed,
         duplicates=engine.duplicates,
+        restored=engine.restored,
         cancelled=engine.cancelled,
+        skipped=stage.skipped,
         retries=engine.retries,
         reruns=account.reruns,
         abandoned=max(account.abandoned, getattr(stage.executor, "abandoned", 0)),

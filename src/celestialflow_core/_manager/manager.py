@@ -51,6 +51,11 @@ class TaskManager(Generic[T, R]):
         worker_setup: Run once in each worker; what it returns or yields is ``current_worker().state``. The rest of a
             generator is the tear-down.
         grace: Seconds that running calls have when the run ends early.
+        sinks: Where outcomes are stored: URLs ("sqlite:results.db"), and objects that are sinks.
+        resume: Go on from what the first store among the sinks has: True runs again what failed, "unfinished" does not,
+            and "failed" runs nothing else.
+        shard: The part of the tasks that this run takes: "3/16", or "auto" in an array job. The others are skipped.
+        version: What this version of the work is called; a store with results of another one is refused.
         plugins: Plugins for this manager: objects and modules with hook implementations, or names of installed ones.
         executor_options: Options for an executor that is named.
         log_level: The lowest level that is logged.

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 import attrs
 
+from celestialflow_core._manager.shards import shard_of
 from celestialflow_core._observe.log import check_level
 from celestialflow_core._policies import Backoff, Stop
 
@@ -32,6 +33,10 @@ class ManagerOptions(TypedDict, total=False):
     max_in_flight: int | None
     worker_setup: Callable[[], Any] | None
     grace: float
+    sinks: Iterable[object]
+    resume: bool | str
+    shard: str | None
+    version: str
     plugins: Iterable[object]
     executor_options: Mapping[str, Any] | None
     log_level: str
@@ -109,6 +114,24 @@ def _setup(instance: object, attribute: attrs.Attribute[Any], value: object) -> 
         raise TypeError(f"worker_setup must be a function, a generator function or None, got {value!r}.")
 
 
+def _resume(instance: Any, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool) and value not in ("unfinished", "failed"):
+        raise _refuse("resume", 'True, False, "unfinished" or "failed"', value)
+    if value and not instance.sinks:
+        raise ValueError(f"resume={value!r} needs a store to go on from, for example sinks=['sqlite:results.db'].")
+    if value and not instance.enable_duplicate_check:
+        raise ValueError(
+            f"resume={value!r} knows tasks by their key, so it does not work with enable_duplicate_check=False."
+        )
+
+
+def _shard(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        if not isinstance(value, str):
+            raise TypeError(f'shard must be like "3/16", or "auto", or None, got {value!r}.')
+        shard_of(value)
+
+
 def _level(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     check_level(value)
 
@@ -125,6 +148,13 @@ def _executor_options(instance: object, attribute: attrs.Attribute[Any], value: 
 
 def _stop(value: Any) -> Stop | None:
     return Stop.of(value)
+
+
+def _sinks(value: Any) -> tuple[object, ...]:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"sinks must be a list of sinks and of their URLs, got {value!r}. For one sink: [{value!r}].")
+    sinks: tuple[object, ...] = tuple(value)
+    return sinks
 
 
 def _plugins(value: Any) -> tuple[object, ...]:
@@ -153,6 +183,10 @@ class Options:
     max_in_flight: int | None = attrs.field(default=None, validator=_in_flight)
     worker_setup: Callable[[], Any] | None = attrs.field(default=None, validator=_setup)
     grace: float = attrs.field(default=5.0, validator=_grace)
+    sinks: tuple[object, ...] = attrs.field(default=(), converter=_sinks)
+    resume: bool | str = attrs.field(default=False, validator=_resume)
+    shard: str | None = attrs.field(default=None, validator=_shard)
+    version: str = attrs.field(default="", validator=_text)
     plugins: tuple[object, ...] = attrs.field(default=(), converter=_plugins)
     executor_options: Mapping[str, Any] = attrs.field(factory=dict, validator=_executor_options)
     log_level: str = attrs.field(default="INFO", validator=_level)

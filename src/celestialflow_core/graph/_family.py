@@ -18,7 +18,7 @@ from celestialflow_core._text import cut
 if TYPE_CHECKING:
     from celestialflow_core.graph._junction import Way
 
-__all__ = ["Family", "FamilyTree", "Index", "Member", "key_of_outcome"]
+__all__ = ["Family", "FamilyTree", "Index", "Member", "is_stale", "key_of_outcome"]
 
 Index: TypeAlias = tuple[int, int, int]
 """Which child: the number of the edge, which of its targets, which item of the result."""
@@ -49,6 +49,13 @@ def key_of_outcome(task: Any) -> Any:
     if isinstance(task, Outcome):
         return ("outcome", task.stage, key_of(task.key))
     return None
+
+
+def is_stale(task: Any) -> bool:
+    """True for an outcome or a family in which anything has been computed anew, in a run that resumes another."""
+    if isinstance(task, Family):
+        return any(outcome.status != "restored" for outcome in (task.root, *task.leaves))
+    return isinstance(task, Outcome) and task.status != "restored"
 
 
 class Member:

@@ -50,6 +50,10 @@ class TaskGraph:
         stop: When to end the whole graph early; an int means after so many errors. A rule of a manager ends the graph
             too.
         grace: Seconds that running calls have when the run ends early.
+        sinks: Where the outcomes of every manager are stored, as for a `TaskManager`.
+        resume: Go on from what the first store among the sinks has. What is restored flows along its edges as if it
+            had just been computed, but for joins in which anything is new.
+        version: What this version of the work is called; a store with results of another one is refused.
         log_level: The lowest level that is logged.
         log_dir: The folder of the log file; None: no file. A manager with ``log_dir=None`` writes no lines into it, and
             where all have that there is no file.
@@ -67,6 +71,9 @@ class TaskGraph:
         show_progress: bool = False,
         stop: Stop | int | None = None,
         grace: float = 5.0,
+        sinks: Iterable[object] = (),
+        resume: bool | str = False,
+        version: str = "",
         log_level: str = "INFO",
         log_dir: str | os.PathLike[str] | None = "logs",
     ) -> None:
@@ -86,6 +93,9 @@ class TaskGraph:
             show_progress=show_progress,
             stop=stop,
             grace=grace,
+            sinks=sinks,
+            resume=resume,
+            version=version,
             log_level=log_level,
             log_dir=log_dir,
         )
@@ -184,10 +194,17 @@ class TaskGraph:
                 f"Two managers of the graph are named {manager.name!r}. Give one of them another name: "
                 f"TaskManager(..., name=...)."
             )
-        if inside(manager).options.max_in_flight is not None:
+        options = inside(manager).options
+        for option in ("max_in_flight", "sinks", "resume", "shard"):
+            if getattr(options, option):
+                raise GraphError(
+                    f"{manager.name!r} has {option}={getattr(options, option)!r} of its own, which cannot be kept in a "
+                    f"graph. Leave it out; the TaskGraph takes sinks, resume and max_in_flight for all its managers."
+                )
+        if self._options.resume and not options.enable_duplicate_check:
             raise GraphError(
-                f"{manager.name!r} has a max_in_flight of its own, which cannot be kept in a graph. Leave it out, and "
-                f"give it to the TaskGraph."
+                f"{manager.name!r} has its duplicate check off, so a graph that resumes cannot know its tasks again. "
+                f"Leave it on."
             )
 
     def _add(self, manager: Manager) -> None:

@@ -13,7 +13,7 @@ batches go through as columns.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import repeat, tee
 from time import monotonic
 from typing import Any
@@ -297,9 +297,8 @@ class Junction:
             else:
                 self._pass_each(stage, batch, kin, outcomes, leaving)
         try:
-            self._pass_others(others, kin_of_others)
+            leaving += self._pass_others(stage, others, kin_of_others)
         finally:
-            leaving += others
             if self._exit.wants_outcomes:
                 self._exit.outcomes.extend(leaving)
 
@@ -320,44 +319,58 @@ class Junction:
         outcomes: Sequence[Outcome[Any, Any]],
         leaving: list[Outcome[Any, Any]],
     ) -> None:
-        plain: list[tuple[Way, Any]] = [(way, way.lanes(None)) for way in self._ways] if stage.judge is None else []
         for at, (id, value) in enumerate(zip(batch.ids, batch.values, strict=True)):
-            verdict = plain if stage.judge is None else stage.verdicts.pop(id)
-            origin = None if kin is None else kin[at]
-            root, member = (id, None) if origin is None else (origin[1], origin[2])
             outcome = outcomes[at] if outcomes else None
-            family, parent = (None, None) if member is None else (member.family, member)
-            gathers = [way for way, _ in verdict if way.edge.gather]
-            if gathers:
-                assert outcome is not None
-                if family is not None:
-                    family.pending += 1  # for the family inside it
-                family, parent = FamilyTree(outcome, member, gathers), None
-            for way, how in verdict:
-                if way.edge.gather:
-                    continue
-                if way.edge.each:
-                    way.spring(Spring(how, value, id, root, family, parent))
-                else:
-                    for lane in how:
-                        way.add(lane, value, id, root, family, parent)
-            if not verdict and outcome is not None:
+            taken = self._pass_one(stage, id, value, outcome, None if kin is None else kin[at])
+            if not taken and outcome is not None:
                 leaving.append(outcome)
-                if member is not None:
-                    member.family.leaves.append((member, outcome))
-            if gathers and family is not None:
-                self.fewer(family)
-            if member is not None:
-                self.fewer(member.family)
 
-    def _pass_others(self, others: Sequence[Outcome[Any, Any]], kin: Sequence[Kin] | None) -> None:
-        """Failures may have edges of their own; whatever no edge takes is a leaf of its family."""
+    def _pass_one(self, stage: Stage, id: int, value: Any, outcome: Outcome[Any, Any] | None, origin: Kin) -> bool:
+        """Send one result where it belongs; False if no edge takes it."""
+        verdict: list[tuple[Way, Any]]
+        verdict = [(way, way.lanes(None)) for way in self._ways] if stage.judge is None else stage.verdicts.pop(id)
+        root, member = (id, None) if origin is None else (origin[1], origin[2])
+        family, parent = (None, None) if member is None else (member.family, member)
+        gathers = [way for way, _ in verdict if way.edge.gather]
+        if gathers:
+            assert outcome is not None
+            if family is not None:
+                family.pending += 1  # for the family inside it
+            family, parent = FamilyTree(outcome, member, gathers), None
+        for way, how in verdict:
+            if way.edge.gather:
+                continue
+            if way.edge.each:
+                way.spring(Spring(how, value, id, root, family, parent))
+            else:
+                for lane in how:
+                    way.add(lane, value, id, root, family, parent)
+        if not verdict and outcome is not None and member is not None:
+            member.family.leaves.append((member, outcome))
+        if gathers and family is not None:
+            self.fewer(family)
+        if member is not None:
+            self.fewer(member.family)
+        return bool(verdict)
+
+    def _pass_others(
+        self, stage: Stage, others: Sequence[Outcome[Any, Any]], kin: Sequence[Kin] | None
+    ) -> Iterator[Outcome[Any, Any]]:
+        """Send failures along their edges, and restored results along theirs; gives what leaves the graph.
+
+        Whatever no edge takes is a leaf of its family.
+        """
         interrupt: KeyboardInterrupt | None = None
         for at, outcome in enumerate(others):
             origin = None if kin is None else kin[at]
+            if outcome.status == "restored" and outcome.ok:
+                if not self._pass_one(stage, outcome.id, outcome.value, outcome, origin):
+                    yield outcome
+                continue
+            yield outcome
             root, member = (outcome.id, None) if origin is None else (origin[1], origin[2])
             taken = False
-            if outcome.status == "error" and interrupt is None:
+            if outcome.status in ("error", "restored") and interrupt is None:
                 try:
                     taken = self._pass_error(outcome, root, member)
                 except KeyboardInterrupt as error:

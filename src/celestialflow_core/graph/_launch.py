@@ -15,22 +15,25 @@ from celestialflow_core._driver.load import Load
 from celestialflow_core._driver.plan import Input, Plan
 from celestialflow_core._driver.run import Run
 from celestialflow_core._driver.stage import Stage
+from celestialflow_core._driver.storage import Stored
 from celestialflow_core._engine.machine import IdSource
 from celestialflow_core._manager.core import Core
 from celestialflow_core._manager.launch import Setting, in_flight_limit, make_stage, summary_of
 from celestialflow_core._manager.options import Options
+from celestialflow_core._manager.storing import make_storage
 from celestialflow_core._observe.interface import Observer, RunInfo
 from celestialflow_core._observe.log import RunLog
 from celestialflow_core._outcome import RunSummary
 from celestialflow_core.graph._check import following
 from celestialflow_core.graph._edge import Edge
-from celestialflow_core.graph._family import key_of_outcome
+from celestialflow_core.graph._family import is_stale, key_of_outcome
 from celestialflow_core.graph._junction import Junction, Way
 from celestialflow_core.graph._lineage import Lineage
 from celestialflow_core.graph._schedule import Schedule
 from celestialflow_core.graph._status import Meter
 from celestialflow_core.graph._summary import added_up
 from celestialflow_core.graph._topology import components, reachable
+from celestialflow_core.plugins import installed
 
 __all__ = ["Live", "Part", "launch"]
 
@@ -112,6 +115,15 @@ def launch(
     exit = Exit(wants_outcomes)
     ids = IdSource()
     load = Load(ids)
+    storage = make_storage(
+        options.sinks,
+        installed(),
+        name=name,
+        stages=tuple(names),
+        version=options.version,
+        target=None,
+        resume=options.resume,
+    )
     meters = {name: Meter() for name in names}
     junctions = {name: Junction(exit, families) for name in names}
 
@@ -128,6 +140,7 @@ def launch(
             warn=log.warning,
             show_progress=options.show_progress,
             desc=manager.name,
+            stored=None if storage is None else Stored(storage, f"@{manager.name}", options.resume, is_stale=is_stale),
         )
         stage = make_stage(core, manager, core.overrides(manager), core.workers_for(manager.func, shell), setting)
         core.stage = stage
@@ -161,6 +174,7 @@ def launch(
         stop=options.stop,
         grace=options.grace,
         schedule=_schedule(names, edges, by_name, junctions, ways, staged),
+        storage=storage,
     )
     live = Live(began=run.began, stages=by_name, ways=ways, meters=meters, lineage=lineage)
     summaries: dict[str | None, RunSummary] = {}

@@ -9,7 +9,7 @@ from celestialflow_core._outcome import RunSummary
 __all__ = ["added_up"]
 
 FIGURES = (
-    *("total", "succeeded", "failed", "duplicates", "cancelled"),
+    *("total", "succeeded", "failed", "duplicates", "restored", "cancelled", "skipped"),
     *("retries", "reruns", "abandoned", "crashes", "hook_errors"),
 )
 SLOWEST = 5

@@ -48,6 +48,8 @@ class AsyncShell(Shell):
                 self._sources.append((given.stage, source))
                 given.stage.open_sources += 1
                 self.run.open_sources += 1
+            if self.run.storage is not None:
+                self.run.storage.open()
             for stage in self.run.stages:
                 work = self._route(stage)
                 if work is not None:

@@ -112,7 +112,11 @@ class Core:
         )
 
     def _shell(self, guard: Guard, manager: Any, tasks: Any, total: int | None, **how: bool) -> SyncShell:
-        return SyncShell(self._plan(manager, tasks, total, "sync", how), lambda: self._work(manager.func), guard)
+        try:
+            return SyncShell(self._plan(manager, tasks, total, "sync", how), lambda: self._work(manager.func), guard)
+        except BaseException:
+            guard.release()  # there is no run that would do it at its end
+            raise
 
     def _async_shell(self, manager: Any, tasks: Any, total: int | None, **how: bool) -> AsyncShell:
         from celestialflow_core._driver.aio.shell import AsyncShell

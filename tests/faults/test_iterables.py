@@ -10,6 +10,7 @@ import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -103,7 +104,7 @@ def test_slow_iterable_holds_back_only_what_finishes_during_a_pull(mode: Any) ->
         for task in range(4):
             behind.append(task - len(taken))
             if mode.parallel and task:
-                wait_until(lambda: task - 1 in done)
+                wait_until(partial(done.issuperset, [task - 1]))
                 time.sleep(0.1)  # in which what it has returned arrives
             yield task
 

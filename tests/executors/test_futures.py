@@ -26,7 +26,7 @@ from celestialflow_core.errors import (
     WorkerSetupError,
 )
 from celestialflow_core.executors import Call, FuturesExecutor
-from celestialflow_core.testing import Resources
+from celestialflow_core.testing import Resources, wait_until
 from celestialflow_core.testing._bench import Bench
 from celestialflow_core.testing._tasks import hold
 
@@ -338,6 +338,29 @@ class TestProcesses:
         bench.submit([Call(0, ("exit", 0)), Call(1, ("", 1))])
         bench.stop(grace=0.0)
         assert len(bench.by_id()) <= 2
+
+
+class CarelessPool(ProcessPoolExecutor):
+    """Says that it is shut down while its processes go on, as one does whose own thread has died."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing."""
+
+
+def test_processes_of_a_pool_that_does_not_end_them_are_ended(on: Callable[..., Bench]) -> None:
+    """What a pool leaves behind at its shutdown is killed."""
+    made: list[CarelessPool] = []
+
+    def make() -> Pool:
+        made.append(CarelessPool(2, mp_context=SPAWN))
+        return made[-1]
+
+    bench = on(make).start(act)
+    bench.feed([("", 1)])
+    processes = list(made[0]._processes.values())
+    assert processes
+    bench.stop()
+    wait_until(lambda: all(process.exitcode is not None for process in processes))
 
 
 def _fail_to_start() -> None:

@@ -60,7 +60,7 @@ class SyncShell(Shell):
         assert source is not None
         try:
             if self.guard.presses:
-                run.interrupted(KeyboardInterrupt())
+                run.interrupted(self.guard.reason)
                 return True
             wait = run.advance()
             if run.finished:

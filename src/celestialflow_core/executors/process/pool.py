@@ -274,7 +274,7 @@ class Pool:
                 ids, args = handle.calls.take_last(count)
                 if not self._stopping:
                     self._backlog.prepend(ids, args)
-            elif kind == wire.SETUP_FAILED:
+            elif kind == wire.SETUP_FAILED and body is not None:
                 reason, details = pickle.loads(body)
                 raise WorkerSetupError(reason, details)
 
@@ -284,7 +284,7 @@ class Pool:
             handle.asked += 1
             self._crew.send(handle, wire.message(wire.HAND_BACK, _ALL))
 
-    def _take_results(self, handle: Handle, kind: int, count: int, body: bytearray) -> None:
+    def _take_results(self, handle: Handle, kind: int, count: int, body: bytearray | None) -> None:
         self._staffing.worked(first=not handle.done)
         ids, args = handle.calls.take(count)
         handle.done += count
@@ -309,7 +309,13 @@ class Pool:
         handle.output.forget(handle.done)
 
     def _deliver_reruns(
-        self, handle: Handle, ids: list[int], args: Any, seconds: list[float], values: list[Any] | None, framed: Any
+        self,
+        handle: Handle,
+        ids: list[int],
+        args: Any,
+        seconds: list[float],
+        values: list[Any] | None,
+        framed: Any,
     ) -> None:
         reruns = [self._reruns.pop(id, 0) for id in ids]
         if values is None:

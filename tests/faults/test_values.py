@@ -42,6 +42,20 @@ class Unspeakable(Exception):
     __repr__ = __str__
 
 
+class Elusive(Exception):
+    """Its __getattr__ raises what no caller of getattr expects."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+class Unreachable(Exception):
+    """Nothing can be read of it, not even its class."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
 def long_message(task: int) -> None:
     """5 MB of words."""
     raise ValueError("x" * 5_000_000)
@@ -60,6 +74,16 @@ def demanding(task: int) -> None:
 def unspeakable(task: int) -> None:
     """What cannot be shown."""
     raise Unspeakable
+
+
+def elusive(task: int) -> None:
+    """What getattr with a default cannot be asked of."""
+    raise Elusive("hidden")
+
+
+def unreachable(task: int) -> None:
+    """What isinstance cannot be asked of."""
+    raise Unreachable("far away")
 
 
 def deep_cause(task: int) -> None:
@@ -113,6 +137,8 @@ SCENES: list[tuple[Callable[[int], None], str, str]] = [
     (holding, "Holding", "held by a lock"),
     (demanding, "Demanding", "code 7, from the deep"),
     (unspeakable, "Unspeakable", ""),
+    (elusive, "Elusive", "hidden"),
+    (unreachable, "Unreachable", "far away"),
     (deep_cause, "ValueError", "link 2999"),
     (cycle_of_causes, "ValueError", "one"),
     (own_cause, "ValueError", "selfish"),

@@ -190,6 +190,11 @@ class _Thread(threading.Thread):
         self.busy = False
         try:
             self._run_calls(worker)
+        except BaseException as error:  # no memory for a result, say: without its call the run would wait for ever
+            failure = WorkerSetupError(f"Thread {self.index} failed between two calls: {error!r:.500}.")
+            failure.__cause__ = error
+            self._outbox.put_other(Result(-1, error=failure))
+            self._outbox.announce()
         finally:
             self.busy = True
             try:

@@ -84,7 +84,7 @@ def packed(value: object) -> Packed:
 
 def error_frame(error: BaseException) -> Packed:
     """The frame of what was raised while a call ran, its arguments were unpacked or its result was packed."""
-    if isinstance(error, Unfit):
+    if type(error) is Unfit:
         return Packed(failures.pack(error.error, error.kind), True)
     return Packed(failures.pack(error, failures.RAISED), True)
 

@@ -40,10 +40,13 @@ from celestialflow_core.executors.process.memory import ENDED, SINCE, STARTED, l
 from celestialflow_core.executors.process.pickling import ATOMS, decode
 from celestialflow_core.executors.tracebacks import traceback_text
 
-__all__ = ["CONNECTION_LOST", "main"]
+__all__ = ["CONNECTION_LOST", "NO_THREAD", "main"]
 
 CONNECTION_LOST = 83
 """The exit status of a worker whose task has closed the connection."""
+
+NO_THREAD = 84
+"""The exit status of a worker for whose second thread the system had no room."""
 
 _PATIENCE = 0.005  # seconds that a finished result may wait while later calls run
 _GATHERING = 0.001  # seconds of work below which results wait for those of the next lease
@@ -118,7 +121,10 @@ class _Worker:
 
     def serve(self) -> None:
         """Set up, run leases until told to end, tear down, and leave."""
-        threading.Thread(target=self._listen, name="celestialflow-listener", daemon=True).start()
+        try:
+            threading.Thread(target=self._listen, name="celestialflow-listener", daemon=True).start()
+        except RuntimeError:
+            os._exit(NO_THREAD)
         self._set_up()
         while True:
             lease = self._queue.get()

@@ -286,6 +286,8 @@ class Pool:
 
     def _take_results(self, handle: Handle, kind: int, count: int, body: bytearray | None) -> None:
         self._staffing.worked(first=not handle.done)
+        if self._staffing.untold is not None and all(each.ready for each in self._handles):
+            self._staffing.tell()
         ids, args = handle.calls.take(count)
         handle.done += count
         handle.alone = False
@@ -355,7 +357,8 @@ class Pool:
         waiting = bool(handle.calls.ids)
         self._settle(handle, verdict, overran=innocent and handle.condemned == started)
         if not started and not innocent and not self._stopping and (waiting or not handle.ready):
-            self._staffing.died_at_start(handle, sum(1 for other in self._handles if other.done))
+            at_work = sum(1 for other in self._handles if other.done)
+            self._staffing.died_at_start(handle, at_work, len(self._handles))
             self._publish_slots()
 
     def _settle(self, handle: Handle, verdict: Verdict, *, overran: bool) -> None:
@@ -420,4 +423,5 @@ class Pool:
 
     def close(self) -> None:
         """End every worker that is left, and give back all but the wake-up descriptor."""
+        self._staffing.tell()
         self._crew.close()

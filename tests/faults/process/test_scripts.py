@@ -53,6 +53,13 @@ def closure(step):
 print(TaskManager(closure(5), "process", 1, log_dir=None, log_level="ERROR").start([1, 2]).succeeded, flush=True)
 """
 
+# As a notebook does it: every statement is compiled by itself, and there is no file.
+CELLS = """
+import ast, __main__
+for node in ast.parse(open("script.py").read()).body:
+    exec(compile(ast.Module([node], []), "<cell>", "exec"), __main__.__dict__)
+"""
+
 
 @pytest.mark.parametrize("how", ["script", "stdin", "interactive"])
 def test_what_the_program_itself_defines_works_without_a_guard(own_folder: Path, how: str) -> None:
@@ -61,13 +68,10 @@ def test_what_the_program_itself_defines_works_without_a_guard(own_folder: Path,
     command = {
         "script": [sys.executable, "script.py"],
         "stdin": [sys.executable, "-"],
-        # As a notebook does it: every statement is compiled by itself, and there is no file.
         "interactive": [
             sys.executable,
             "-c",
-            "import ast, __main__\n"
-            "for node in ast.parse(open('script.py').read()).body:\n"
-            "    exec(compile(ast.Module([node], []), '<cell>', 'exec'), __main__.__dict__)\n",
+            CELLS,
         ],
     }[how]
     done = subprocess.run(

@@ -475,9 +475,13 @@ class TestForeignSystems:
 
 def test_result_that_is_on_its_way_at_a_stop_is_not_heard_by_the_next_run() -> None:
     """Taken up by the old run, delivered when the new one has begun: the new one numbers its calls from 0, too."""
-    taken_up, go_on = threading.Event(), threading.Event()
+    listened, taken_up, go_on = threading.Event(), threading.Event(), threading.Event()
 
     class Late(Future[Any]):
+        def add_done_callback(self, fn: Any) -> None:
+            super().add_done_callback(fn)
+            listened.set()  # had it ended before, its result would be taken up in the thread that submits
+
         def result(self, timeout: float | None = None) -> Any:
             taken_up.set()
             go_on.wait(30)
@@ -491,7 +495,12 @@ def test_result_that_is_on_its_way_at_a_stop_is_not_heard_by_the_next_run() -> N
 
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
             future = self.future()
-            self.threads.append(threading.Thread(target=lambda: future.set_result(fn(*args, **kwargs))))
+
+            def run() -> None:
+                listened.wait(30)
+                future.set_result(fn(*args, **kwargs))
+
+            self.threads.append(threading.Thread(target=run))
             self.threads[-1].start()
             return future
 

@@ -220,9 +220,14 @@ def test_foreign_handler_gets_the_signal_and_close_ends_the_run(child: Any, name
 
 
 ELSEWHERE = """
-stop, over = threading.Event(), threading.Event()
+stop, over, pressed = threading.Event(), threading.Event(), threading.Event()
+def sixty():
+    for task in range(60):
+        if task == 40:
+            pressed.wait(60)  # on a busy machine the run could else be over before anybody presses
+        yield task
 def run():
-    with manager.stream(range(60 if how == "alone" else 10_000)) as outcomes:
+    with manager.stream(sixty() if how == "alone" else range(10_000)) as outcomes:
         for outcome in outcomes:
             if stop.is_set():
                 break
@@ -232,6 +237,7 @@ try:
     over.wait(60)
 except KeyboardInterrupt:
     caught = "KeyboardInterrupt"
+    pressed.set()
     if how == "close":
         stop.set()
 over.wait(60)

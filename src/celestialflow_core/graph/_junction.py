@@ -41,6 +41,9 @@ class Way:
         targets: The stages to which it leads.
         channels: The way to each of them.
         traces: Whether the graph keeps track of where tasks came from.
+
+    Attributes:
+        waits: True in a graph whose stages wait for one another.
     """
 
     def __init__(self, edge: Edge, targets: Sequence[Stage], channels: Sequence[Channel], traces: bool) -> None:
@@ -48,12 +51,18 @@ class Way:
         self.targets = targets
         self.channels = channels
         self.springs: deque[Spring] = deque()
+        self.waits = False
         self._traces = traces
         self._lanes = range(len(channels))
 
     def held(self) -> int:
-        """How many results are kept here."""
-        return max(map(len, self.channels)) + len(self.springs)
+        """How many results are kept here, but for those that wait until a stage begins: these are all kept."""
+        channels = self.channels
+        if self.waits:
+            channels = [channel for stage, channel in zip(self.targets, channels, strict=True) if stage.begun]
+            if not channels:
+                return 0
+        return max(map(len, channels)) + len(self.springs)
 
     # ------------------------------------------------------------------ which results it takes
 
@@ -107,13 +116,15 @@ class Way:
         else:
             self.springs.append(spring)
 
-    def pump(self, room: int, now: float) -> tuple[int, list[FamilyTree]]:
+    def pump(self, room: int, now: float) -> tuple[int, list[FamilyTree], bool]:
         """Make tasks of as many items as the targets want.
 
         Returns:
-            How many, and the families of which one result less is pending.
+            How many, the families of which one result less is pending, and whether more is wanted of an iterator that
+            takes its time.
         """
         made = 0
+        slow = False
         fewer: list[FamilyTree] = []
         while self.springs:
             wanted = self._wanted(room - made)
@@ -133,19 +144,22 @@ class Way:
             if spring.interrupt is not None:
                 raise spring.interrupt
             if not spring.dry and len(items) < wanted:
-                break  # an iterator that takes its time
-        return made, fewer
+                slow = True
+                break
+        return made, fewer, slow
 
     def _wanted(self, room: int) -> int:
         """How many items to take. All targets get each of them, so they want as many as the slowest of them.
 
-        While the run has room a fast one need not wait for a slow one: then what that does not want yet waits for it.
+        While the run has room a fast one need not wait for a slow one: then what that does not want yet waits for it,
+        as everything waits for one that has not begun.
         """
         appetites = [
             stage.appetite(room, channel.unbounded) - len(channel)
             for stage, channel in zip(self.targets, self.channels, strict=True)
+            if stage.begun
         ]
-        return max(min(appetites), min(max(appetites), room))
+        return max(min(appetites), min(max(appetites), room)) if appetites else 0
 
     def _pass(self, spring: Spring, begin: int, items: Sequence[Any], now: float) -> None:
         number, family, parent = self.edge.number, spring.family, spring.member

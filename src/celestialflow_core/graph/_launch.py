@@ -218,6 +218,8 @@ def _schedule(
     springs = [(junctions[way.edge.source.name], way) for way in ways if way.edge.each]
     if not staged:
         return Schedule(springs, {}, {}, []) if springs else None
+    for way in ways:
+        way.waits = True
     follow = {name: list(others) for name, others in following(names, edges).items()}
     for edge in edges:  # what is gathered is complete only when all that comes of it has ended
         if edge.gather:

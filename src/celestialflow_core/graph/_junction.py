@@ -120,11 +120,11 @@ class Way:
         """Make tasks of as many items as the targets want.
 
         Returns:
-            How many, the families of which one result less is pending, and whether more is wanted of an iterator that
-            takes its time.
+            How many, the families of which one result less is pending, and whether there is more to do at once: a
+            result less is held, or an iterator takes its time.
         """
         made = 0
-        slow = False
+        again = False
         fewer: list[FamilyTree] = []
         while self.springs:
             wanted = self._wanted(room - made)
@@ -138,15 +138,16 @@ class Way:
                 self._pass(spring, begin, items, now)
             finally:
                 if spring.dry:
+                    again = True
                     self.springs.popleft()
                     if spring.family is not None:
                         fewer.append(spring.family)
             if spring.interrupt is not None:
                 raise spring.interrupt
             if not spring.dry and len(items) < wanted:
-                slow = True
+                again = True
                 break
-        return made, fewer, slow
+        return made, fewer, again
 
     def _wanted(self, room: int) -> int:
         """How many items to take. All targets get each of them, so they want as many as the slowest of them.

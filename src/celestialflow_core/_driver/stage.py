@@ -181,8 +181,8 @@ class Stage:
 
     @property
     def idle(self) -> bool:
-        """True if it has no task, and nothing is left for it by other stages or by a source."""
-        return not self.open_sources and not self.engine.in_flight and not any(map(len, self.inputs))
+        """True if it has no task, has handed on all that settled, and nothing is left for it elsewhere."""
+        return not (self.open_sources or self.engine.in_flight or self._gathered or any(map(len, self.inputs)))
 
     def _admit_one(self, id: int, task: Any, now: float) -> None:
         try:
@@ -423,11 +423,11 @@ class Stage:
 
     # ------------------------------------------------------------------ on
 
-    def flush(self) -> None:
-        """Hand on what has settled since the last flush: keep it, show it, and tell the hooks."""
+    def flush(self) -> bool:
+        """Hand on what has settled since the last flush: keep it, show it, and tell the hooks; False if nothing had."""
         gathered = self._gathered
-        if not gathered.runs and not gathered.others:
-            return
+        if not gathered:
+            return False
         self._gathered = Gathered()
         self.clear_frames()
         batch, others = gathered.settled(), gathered.others
@@ -449,6 +449,7 @@ class Stage:
             self.outlet.pass_on(self, batch, kin, outcomes, others, kin_of_others)
         finally:
             self._tell(outcomes, others)
+        return True
 
     def _tell(self, outcomes: Sequence[Outcome[Any, Any]], others: Sequence[Outcome[Any, Any]]) -> None:
         """Tell the hooks."""

@@ -118,13 +118,15 @@ class Way:
         self._load.waiting -= len(self.springs)
         self.springs.clear()
 
-    def pump(self, room: int, now: float) -> tuple[int, list[FamilyTree]]:
+    def pump(self, room: int, now: float) -> tuple[int, list[FamilyTree], bool]:
         """Make tasks of as many items as the targets want.
 
         Returns:
-            How many, and the families of which one result less is pending.
+            How many, the families of which one result less is pending, and whether more is wanted of an iterator that
+            takes its time.
         """
         made = 0
+        slow = False
         fewer: list[FamilyTree] = []
         while self.springs:
             wanted = self._wanted(room - made)
@@ -145,8 +147,9 @@ class Way:
             if spring.interrupt is not None:
                 raise spring.interrupt
             if not spring.dry and len(items) < wanted:
-                break  # an iterator that takes its time
-        return made, fewer
+                slow = True
+                break
+        return made, fewer, slow
 
     def _wanted(self, room: int) -> int:
         """How many items to take. All targets get each of them, so they want as many as the slowest of them.

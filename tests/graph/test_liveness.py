@@ -128,7 +128,9 @@ def test_one_worker_behind_fifty_is_no_dead_end(make: Any, graph: Any) -> None:
     assert summary.succeeded == 4000
 
 
-@pytest.mark.parametrize("modes", [("thread", "process", "async"), ("async", "thread", None), (None, "async", "process")])
+@pytest.mark.parametrize(
+    "modes", [("thread", "process", "async"), ("async", "thread", None), (None, "async", "thread")]
+)
 def test_cycle_that_grows_is_no_dead_end(make: Any, graph: Any, modes: Any) -> None:
     """Each result of a cycle becomes two tasks of the next manager: a thousand where four may be in flight."""
     stages = [make(_awaited(kin) if mode == "async" else kin, mode, 2, name=f"s{at}") for at, mode in enumerate(modes)]

@@ -12,7 +12,7 @@ from celestialflow_core._driver.source import check_iterable
 from celestialflow_core._driver.stream import OutcomeStream
 from celestialflow_core._manager.manager import TaskManager, inside
 from celestialflow_core._manager.options import Options
-from celestialflow_core._outcome import RunSummary
+from celestialflow_core._outcome import Counts, RunSummary
 from celestialflow_core._policies import Stop
 from celestialflow_core.errors import GraphError, RunInProgress
 from celestialflow_core.graph import _shapes as shapes
@@ -359,17 +359,21 @@ class TaskGraph:
         by_layer = layers(follow)
         layer_of = {name: at for at, layer in enumerate(by_layer) for name in layer}
         running, live = self._claim.locked(), self._live
+        counts = {} if live is None else live.counts()
         return GraphStatus(
             name=self.name,
             running=running,
             seconds=0.0 if live is None else live.seconds(),
-            stages=tuple(self._status_of(name, layer_of[name], running, live) for name in names),
+            stages=tuple(self._status_of(name, layer_of[name], running, live, counts) for name in names),
             layers=tuple(map(tuple, by_layer)),
             is_dag=all(len(part) == 1 and part[0] not in follow[part[0]] for part in components(follow)),
         )
 
-    def _status_of(self, name: str, layer: int, running: bool, live: Live | None) -> StageStatus:
-        counts = self._managers[name].counts
+    @staticmethod
+    def _status_of(
+        name: str, layer: int, running: bool, live: Live | None, counts_of: Mapping[str, Counts]
+    ) -> StageStatus:
+        counts = counts_of.get(name, Counts())
         stage = live.stages.get(name) if running and live is not None else None
         pending = counts.pending + (sum(map(len, stage.inputs)) if stage is not None else 0)
         rate = live.meters[name].rate() if live is not None and name in live.meters else None
@@ -395,15 +399,9 @@ class TaskGraph:
     def to_mermaid(self) -> str:
         """The graph as a Mermaid flowchart; during and after a run with the tasks of each manager and edge."""
         live = self._live
-        if live is None or len(live.ways) != len(self._edges):
+        if live is None:
             return mermaid(list(self._managers), self._edges)
-        counts = {name: manager.counts for name, manager in self._managers.items()}
-        return mermaid(
-            list(self._managers),
-            self._edges,
-            counts,
-            [[channel.passed for channel in way.channels] for way in live.ways],
-        )
+        return mermaid(list(self._managers), self._edges, live.counts(), live.passed())
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """What a notebook shows: the drawing."""

@@ -106,8 +106,7 @@ class TaskGraph:
             TypeError: Something is no manager.
         """
         self._not_running()
-        for manager in managers:
-            self._add(manager)
+        self._managers = self._with(managers)
         return self
 
     def connect(
@@ -148,8 +147,7 @@ class TaskGraph:
         several = (targets,) if isinstance(targets, TaskManager) else tuple(targets)
         if not several:
             raise GraphError("connect got an empty list of managers. Name at least one.")
-        for manager in (source, *several):
-            self._check_manager(manager)
+        managers = self._with((source, *several))
         edge = Edge(
             number=len(self._edges),
             source=source,
@@ -161,11 +159,8 @@ class TaskGraph:
             on=on,
         )
         edge.check()
-        new = {manager.name: manager for manager in (source, *several)}
-        names = list({**self._managers, **new})
-        check_edges(names, [*self._edges, edge], self._deduplicates([*self._managers.values(), *new.values()]))
-        for manager in (source, *several):
-            self._add(manager)
+        check_edges(list(managers), [*self._edges, edge], self._deduplicates(managers.values()))
+        self._managers = managers
         self._edges.append(edge)
         return self
 
@@ -173,26 +168,25 @@ class TaskGraph:
         if self._claim.locked():
             raise GraphError(f"{self!r} is running, and cannot be changed before its end.")
 
-    def _check_manager(self, manager: Any) -> None:
-        if not isinstance(manager, TaskManager):
-            raise TypeError(
-                f"A graph is made of TaskManagers, got {manager!r}. Wrap a function: TaskManager(function)."
-            )
-        other = self._managers.get(manager.name)
-        if other is not None and other is not manager:
-            raise GraphError(
-                f"Two managers of the graph are named {manager.name!r}. Give one of them another name: "
-                f"TaskManager(..., name=...)."
-            )
-        if inside(manager).options.max_in_flight is not None:
-            raise GraphError(
-                f"{manager.name!r} has a max_in_flight of its own, which cannot be kept in a graph. Leave it out, and "
-                f"give it to the TaskGraph."
-            )
-
-    def _add(self, manager: Manager) -> None:
-        self._check_manager(manager)
-        self._managers[manager.name] = manager
+    def _with(self, managers: Iterable[Manager]) -> dict[str, Manager]:
+        """The managers by name, with *managers*, each of which is fit for a graph."""
+        found = dict(self._managers)
+        for manager in managers:
+            if not isinstance(manager, TaskManager):
+                raise TypeError(
+                    f"A graph is made of TaskManagers, got {manager!r}. Wrap a function: TaskManager(function)."
+                )
+            if found.setdefault(manager.name, manager) is not manager:
+                raise GraphError(
+                    f"Two managers of the graph are named {manager.name!r}. Give one of them another name: "
+                    f"TaskManager(..., name=...)."
+                )
+            if inside(manager).options.max_in_flight is not None:
+                raise GraphError(
+                    f"{manager.name!r} has a max_in_flight of its own, which cannot be kept in a graph. Leave it out, "
+                    f"and give it to the TaskGraph."
+                )
+        return found
 
     @staticmethod
     def _deduplicates(managers: Iterable[Manager]) -> dict[str, bool]:
@@ -200,38 +194,47 @@ class TaskGraph:
 
     # ------------------------------------------------------------------ ready-made shapes
 
-    def _connect_all(self, pairs: Iterator[tuple[Manager, Manager]], how: dict[str, Any]) -> Self:
-        for source, target in pairs:
-            self.connect(source, target, **how)
+    def _shape(
+        self, managers: Iterable[Manager], pairs: Iterator[tuple[Manager, Manager]], how: dict[str, Any]
+    ) -> Self:
+        """Put *managers* in and connect the *pairs*: all of it, or nothing."""
+        before = self._managers, list(self._edges)
+        try:
+            self.add(*managers)
+            for source, target in pairs:
+                self.connect(source, target, **how)
+        except BaseException:
+            self._managers, self._edges = before
+            raise
         return self
 
     def chain(self, *managers: Manager, **how: Any) -> Self:
         """Connect each to the next. Like all shapes it takes the arguments of ``connect``, and gives the graph."""
-        return self.add(*managers)._connect_all(shapes.chain(managers), how)
+        return self._shape(managers, shapes.chain(managers), how)
 
     def fan(self, hub: Manager, *managers: Manager, **how: Any) -> Self:
         """Connect the first to each of the others."""
-        return self.add(hub, *managers)._connect_all(shapes.fan(hub, managers), how)
+        return self._shape((hub, *managers), shapes.fan(hub, managers), how)
 
     def cross(self, *groups: Sequence[Manager], **how: Any) -> Self:
         """Connect each manager of a group to each of the next group."""
-        return self._connect_all(shapes.cross(groups), how)
+        return self._shape(_all_of("cross", groups), shapes.cross(groups), how)
 
     def ring(self, *managers: Manager, **how: Any) -> Self:
         """Connect each to the next, and the last to the first."""
-        return self._connect_all(shapes.ring(managers), how)
+        return self._shape(managers, shapes.ring(managers), how)
 
     def wheel(self, hub: Manager, *managers: Manager, **how: Any) -> Self:
         """Connect a ring, and the hub to each of it."""
-        return self._connect_all(shapes.wheel(hub, managers), how)
+        return self._shape((hub, *managers), shapes.wheel(hub, managers), how)
 
     def grid(self, *rows: Sequence[Manager], **how: Any) -> Self:
         """Connect each to its right neighbour and to the one below it."""
-        return self._connect_all(shapes.grid(rows), how)
+        return self._shape(_all_of("grid", rows), shapes.grid(rows), how)
 
     def complete(self, *managers: Manager, **how: Any) -> Self:
         """Connect each to each other."""
-        return self._connect_all(shapes.complete(managers), how)
+        return self._shape(managers, shapes.complete(managers), how)
 
     # ------------------------------------------------------------------ running
 
@@ -415,3 +418,15 @@ class TaskGraph:
     def __repr__(self) -> str:
         state = "running" if self._claim.locked() else "idle"
         return f"<TaskGraph({self.name}) {state}: {len(self._managers)} managers, {len(self._edges)} edges>"
+
+
+def _all_of(shape: str, groups: Iterable[Any]) -> list[Manager]:
+    """The managers of all *groups*."""
+    found: list[Manager] = []
+    for group in groups:
+        if not isinstance(group, list | tuple):
+            raise TypeError(
+                f"{shape} takes lists of managers, got {type(group).__name__}. Put it in a list: [manager]."
+            )
+        found += group
+    return found

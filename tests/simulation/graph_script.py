@@ -341,7 +341,9 @@ class GraphScript:
 
         if form == "list":
             return ManyInMemory(value, list(things()))
-        return ManyOnce(value, things()) if form == "once" else ManyAgain(value, things if form == "again" else unwilling)
+        return (
+            ManyOnce(value, things()) if form == "once" else ManyAgain(value, things if form == "again" else unwilling)
+        )
 
     def fate(self, stage: int, key: Key) -> Fate:
         """What becomes of a task."""

@@ -26,7 +26,6 @@ import pytest
 
 from celestialflow_core import (
     Backoff,
-    GraphError,
     Outcome,
     RunSummary,
     Stop,
@@ -40,10 +39,9 @@ from celestialflow_core._driver.run import Run
 from celestialflow_core.executors import Call, Result
 from celestialflow_core.graph import Family, _launch
 from tests.simulation.graph_script import (
+    NOTHING,
     THING,
     EdgeScript,
-    GraphScript,
-    NOTHING,
     Key,
     Model,
     NoArguments,
@@ -466,7 +464,7 @@ class GraphWorld:
     def driver_took(self, stage: int) -> int:
         """How many tasks a stage got from its source."""
         journal = self.graph._live.lineage._batches  # type: ignore[union-attr]
-        return sum(len(ids) for name, ids, kin, _ in journal if name == f"s{stage}" and kin is None)
+        return sum(len(ids) for name, ids, parents, _ in journal if name == f"s{stage}" and not parents)
 
     def _check_that_all_is_over(self, summary: RunSummary) -> None:
         for executor in self.executors:

@@ -223,7 +223,7 @@ class GraphWorld:
         self.managers = [self._manager(dice, stage) for stage in range(number)]
         self.graph = TaskGraph(
             "world",
-            max_in_flight=self.max_in_flight,
+            max_in_flight=None if self.staged else self.max_in_flight,
             schedule="staged" if self.staged else "streaming",
             stop=self.stop,
             log_dir=None,
@@ -393,8 +393,9 @@ class GraphWorld:
 
     def _where(self) -> str:
         return "; ".join(
-            f"{stage.name}: {stage.engine.ready} ready, {stage.engine.running} running, {stage.engine.waiting} waiting, "
-            f"{[len(channel) for channel in stage.inputs]} before, {stage.outlet.held()} held, begun={stage.begun}"
+            f"{stage.name}: {stage.engine.ready} ready, {stage.engine.running} running, "
+            f"{stage.engine.waiting} waiting, {[len(channel) for channel in stage.inputs]} before, "
+            f"{stage.outlet.held()} held, begun={stage.begun}"
             for stage in self.driver.stages
         )
 

@@ -22,6 +22,9 @@ class Gathered:
         self.tries: dict[int, int] = {}
         self.others: list[Outcome[Any, Any]] = []
 
+    def __bool__(self) -> bool:
+        return bool(self.runs or self.others)
+
     def settled(self) -> Settled:
         """All of it as one batch; a single run is not copied."""
         if not self.runs:

@@ -66,7 +66,7 @@ class Run:
         stop: The rule that ends the run early, or None; a rule of a stage is the stage's.
         grace: Seconds that running calls have when the run is ended from outside.
         schedule: Called before each round of a run of many stages; moves on what no stage fetches by itself, and lets
-            stages begin. Given the `room`.
+            stages begin. Given the `room`; True from it asks for another round.
         storage: The sinks, or None.
     """
 
@@ -79,7 +79,7 @@ class Run:
         max_in_flight: int,
         stop: Stop | None,
         grace: float,
-        schedule: Callable[[float, int], None] | None = None,
+        schedule: Callable[[float, int], bool] | None = None,
         storage: Storage | None = None,
     ) -> None:
         self.stages = stages
@@ -118,31 +118,30 @@ class Run:
             return 0.0
         if self.storage is not None and self.storage.due(now):
             self.storage.flush()
-        if self._schedule is not None:
-            self._schedule(now, self.room())
+        again = self._schedule is not None and self._schedule(now, self.room())
         room = self.room() if len(self.stages) > 1 else 0
         due: float | None = None
-        pump = False
         for stage in self._deepest_first:
             if stage.quiet:
                 continue
             engine = stage.engine
             if engine.waiting:
                 engine.wake(now)
-            if not stage.begun:
-                continue
-            if stage.inputs and (room > 0 or not self.outcomes):
-                stage.draw(now, room)
-            stage.fill(now)
-            stage.flush(now)  # what had no usable key, or no arguments
+            if stage.begun:
+                if stage.inputs and (room > 0 or not self.outcomes):
+                    stage.draw(now, room)
+                stage.fill(now)
+            # Duplicates, and what had no usable key or no arguments: the stage has settled tasks without a call, and
+            # may want others instead.
+            again = stage.flush(now) or again
             self._ask_stop(stage)
             if self._ended():
                 return 0.0
-            pump = pump or stage.must_pump
+            again = again or stage.must_pump
             if engine.waiting:
                 next_due = engine.next_due()
                 due = next_due if due is None or next_due is None else min(due, next_due)
-        if pump or self.inbox or self.outcomes:
+        if again or self.inbox or self.outcomes:
             return 0.0
         if self.storage is not None and self.storage.waiting:  # before the driver waits, or a source is asked
             self.storage.flush()

@@ -8,7 +8,7 @@ at on its own only where a hook, an error or a duplicate wants it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from itertools import repeat
 from typing import Any, TypeAlias
@@ -194,8 +194,8 @@ class Stage:
 
     @property
     def idle(self) -> bool:
-        """True if it has no task, and nothing is left for it by other stages or by a source."""
-        return not self.open_sources and not self.engine.in_flight and not any(map(len, self.inputs))
+        """True if it has no task, has handed on all that settled, and nothing is left for it elsewhere."""
+        return not (self.open_sources or self.engine.in_flight or self._gathered or any(map(len, self.inputs)))
 
     def _admit_stored(self, stored: Stored, tasks: Sequence[Any], now: float, kin: Sequence[Any] | None) -> None:
         """As `admit`, where outcomes are stored under a stable key, and may be known from an earlier run."""
@@ -212,45 +212,70 @@ class Stage:
                     keys.append(error)
             stable = [key for key in keys if isinstance(key, str) and stored.is_of_shard(key)]
             known = stored.known(stable)
-            wanted = stored.failed(stable) if stored.resume == "failed" and kin is None else None
+            wanted: Container[str] | None = None
+            if stored.resume == "failed" and kin is None:
+                wanted = {*stored.failed(stable), *known}
         except BaseException:  # what has been taken is counted all the same
             self.engine.admit(self._number(tasks, kin), tasks, None, now)
             raise
         for at, key in enumerate(keys):
-            origin = None if kin is None else [kin[at]]
-            if isinstance(key, BaseException):
-                self.refuse(tasks[at], key, None if kin is None else kin[at], now)
-            elif not stored.is_of_shard(key) or (wanted is not None and key not in wanted and key not in known):
+            origin = None if kin is None else kin[at]
+            if isinstance(key, str) and not self._is_wanted(stored, key, wanted):
                 self.skipped += 1
-            else:
-                id = self._number([tasks[at]], origin)[0]
-                self._keys[id] = key
-                if key in known and not stored.is_stale(tasks[at]):
-                    self._restore(id, tasks[at], known[key], now)
+                continue
+            try:
+                if isinstance(key, BaseException):
+                    self.refuse(tasks[at], key, origin, now)
                 else:
-                    self._admit((id,), [tasks[at]], now)
+                    record = None if stored.is_stale(tasks[at]) else known.get(key)
+                    self._admit_known(tasks[at], key, record, now, None if kin is None else [origin])
+            except BaseException:
+                rest = slice(at + 1, None)
+                self.engine.admit(self._number(tasks[rest], None if kin is None else kin[rest]), tasks[rest], None, now)
+                raise
 
-    def _restore(self, id: int, task: Any, record: Record, now: float) -> None:
-        """Settle a task whose outcome is known: what comes of it is as if it had just been computed."""
+    @staticmethod
+    def _is_wanted(stored: Stored, key: str, wanted: Container[str] | None) -> bool:
+        return stored.is_of_shard(key) and (wanted is None or key in wanted)
+
+    def _admit_known(self, task: Any, key: str, record: Record | None, now: float, kin: Sequence[Any] | None) -> None:
+        """Take in one task. If its outcome is known, what comes of it is as if it had just been computed."""
+        id = self._number([task], kin)[0]
+        self._keys[id] = key
+        if record is None:
+            self._admit((id,), [task], now)
+            return
+        try:
+            verdict = self.judge(record.value) if self.judge is not None and record.error is None else None
+        except BaseException as error:
+            self.engine.refuse(id, now)
+            self._note(self._error(id, task, error, attempts=0))
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            return
         try:
             first = self.engine.restore(id, key_of(task), now)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # it cannot be compared: then it is no other task
+        except Exception:  # it cannot be hashed or compared: then it is no other task
             first = self.engine.restore(id, IdentityKey(task), now)
-        key = self._keys.pop(id)
+        del self._keys[id]
         if first is not None:
             self._note(self._outcome(id, task, "duplicate", key, original=first))
             return
-        known = {"attempts": record.attempts, "seconds": record.seconds}
-        if record.status == "error":
-            self._note(
-                self._outcome(id, task, "restored", key, error=record.error, traceback=record.traceback, **known)
+        if verdict is not None:
+            self.verdicts[id] = verdict
+        self._note(
+            self._outcome(
+                id,
+                task,
+                "restored",
+                key,
+                value=record.value,
+                error=record.error,
+                traceback=record.traceback,
+                attempts=record.attempts,
+                seconds=record.seconds,
             )
-            return
-        if self.judge is not None:
-            self.verdicts[id] = self.judge(record.value)
-        self._note(self._outcome(id, task, "restored", key, value=record.value, **known))
+        )
 
     def _admit_one(self, id: int, task: Any, now: float) -> None:
         try:
@@ -491,11 +516,11 @@ class Stage:
 
     # ------------------------------------------------------------------ on
 
-    def flush(self, now: float) -> None:
-        """Hand on what has settled since the last flush: keep it, show it, and tell the hooks."""
+    def flush(self, now: float) -> bool:
+        """Hand on what has settled since the last flush: keep it, show it, and tell the hooks; False if nothing had."""
         gathered = self._gathered
-        if not gathered.runs and not gathered.others:
-            return
+        if not gathered:
+            return False
         self._gathered = Gathered()
         self.clear_frames()
         batch, others = gathered.settled(), gathered.others
@@ -514,10 +539,11 @@ class Stage:
                 self._keys.pop(id, None)
         if self.stored is None:
             self._hand_on(batch, kin, outcomes, others, kin_of_others)
-            return
+            return True
         kept = [*outcomes, *[outcome for outcome in others if outcome.status == "error"]]
         hand_on = partial(self._hand_on, batch, kin, outcomes, others, kin_of_others)
         self.stored.storage.add(kept, hand_on, now)
+        return True
 
     def _hand_on(
         self,

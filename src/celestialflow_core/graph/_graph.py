@@ -12,7 +12,7 @@ from celestialflow_core._driver.source import check_iterable
 from celestialflow_core._driver.stream import OutcomeStream
 from celestialflow_core._manager.manager import TaskManager, inside
 from celestialflow_core._manager.options import Options
-from celestialflow_core._outcome import RunSummary
+from celestialflow_core._outcome import Counts, RunSummary
 from celestialflow_core._policies import Stop
 from celestialflow_core.errors import GraphError, RunInProgress
 from celestialflow_core.graph import _shapes as shapes
@@ -116,8 +116,7 @@ class TaskGraph:
             TypeError: Something is no manager.
         """
         self._not_running()
-        for manager in managers:
-            self._add(manager)
+        self._managers = self._with(managers)
         return self
 
     def connect(
@@ -158,8 +157,7 @@ class TaskGraph:
         several = (targets,) if isinstance(targets, TaskManager) else tuple(targets)
         if not several:
             raise GraphError("connect got an empty list of managers. Name at least one.")
-        for manager in (source, *several):
-            self._check_manager(manager)
+        managers = self._with((source, *several))
         edge = Edge(
             number=len(self._edges),
             source=source,
@@ -171,11 +169,8 @@ class TaskGraph:
             on=on,
         )
         edge.check()
-        new = {manager.name: manager for manager in (source, *several)}
-        names = list({**self._managers, **new})
-        check_edges(names, [*self._edges, edge], self._deduplicates([*self._managers.values(), *new.values()]))
-        for manager in (source, *several):
-            self._add(manager)
+        check_edges(list(managers), [*self._edges, edge], self._deduplicates(managers.values()))
+        self._managers = managers
         self._edges.append(edge)
         return self
 
@@ -183,33 +178,35 @@ class TaskGraph:
         if self._claim.locked():
             raise GraphError(f"{self!r} is running, and cannot be changed before its end.")
 
-    def _check_manager(self, manager: Any) -> None:
-        if not isinstance(manager, TaskManager):
-            raise TypeError(
-                f"A graph is made of TaskManagers, got {manager!r}. Wrap a function: TaskManager(function)."
-            )
-        other = self._managers.get(manager.name)
-        if other is not None and other is not manager:
-            raise GraphError(
-                f"Two managers of the graph are named {manager.name!r}. Give one of them another name: "
-                f"TaskManager(..., name=...)."
-            )
-        options = inside(manager).options
+    def _with(self, managers: Iterable[Manager]) -> dict[str, Manager]:
+        """The managers by name, with *managers*, each of which is fit for a graph."""
+        found = dict(self._managers)
+        for manager in managers:
+            if not isinstance(manager, TaskManager):
+                raise TypeError(
+                    f"A graph is made of TaskManagers, got {manager!r}. Wrap a function: TaskManager(function)."
+                )
+            if found.setdefault(manager.name, manager) is not manager:
+                raise GraphError(
+                    f"Two managers of the graph are named {manager.name!r}. Give one of them another name: "
+                    f"TaskManager(..., name=...)."
+                )
+            self._check_options(manager.name, inside(manager).options)
+        return found
+
+    def _check_options(self, name: str, options: Options) -> None:
+        """Refuse a manager with an option that only a graph can keep, or without one that this graph needs."""
         for option in ("max_in_flight", "sinks", "resume", "shard"):
             if getattr(options, option):
                 raise GraphError(
-                    f"{manager.name!r} has {option}={getattr(options, option)!r} of its own, which cannot be kept in a "
-                    f"graph. Leave it out; the TaskGraph takes sinks, resume and max_in_flight for all its managers."
+                    f"{name!r} has {option}={getattr(options, option)!r} of its own, which cannot be kept in a graph. "
+                    f"Leave it out; the TaskGraph takes sinks, resume and max_in_flight for all its managers."
                 )
         if self._options.resume and not options.enable_duplicate_check:
             raise GraphError(
-                f"{manager.name!r} has its duplicate check off, so a graph that resumes cannot know its tasks again. "
-                f"Leave it on."
+                f"{name!r} has its duplicate check off, so a graph that resumes cannot know its tasks again. Leave it "
+                f"on."
             )
-
-    def _add(self, manager: Manager) -> None:
-        self._check_manager(manager)
-        self._managers[manager.name] = manager
 
     @staticmethod
     def _deduplicates(managers: Iterable[Manager]) -> dict[str, bool]:
@@ -217,38 +214,47 @@ class TaskGraph:
 
     # ------------------------------------------------------------------ ready-made shapes
 
-    def _connect_all(self, pairs: Iterator[tuple[Manager, Manager]], how: dict[str, Any]) -> Self:
-        for source, target in pairs:
-            self.connect(source, target, **how)
+    def _shape(
+        self, managers: Iterable[Manager], pairs: Iterator[tuple[Manager, Manager]], how: dict[str, Any]
+    ) -> Self:
+        """Put *managers* in and connect the *pairs*: all of it, or nothing."""
+        before = self._managers, list(self._edges)
+        try:
+            self.add(*managers)
+            for source, target in pairs:
+                self.connect(source, target, **how)
+        except BaseException:
+            self._managers, self._edges = before
+            raise
         return self
 
     def chain(self, *managers: Manager, **how: Any) -> Self:
         """Connect each to the next. Like all shapes it takes the arguments of ``connect``, and gives the graph."""
-        return self.add(*managers)._connect_all(shapes.chain(managers), how)
+        return self._shape(managers, shapes.chain(managers), how)
 
     def fan(self, hub: Manager, *managers: Manager, **how: Any) -> Self:
         """Connect the first to each of the others."""
-        return self.add(hub, *managers)._connect_all(shapes.fan(hub, managers), how)
+        return self._shape((hub, *managers), shapes.fan(hub, managers), how)
 
     def cross(self, *groups: Sequence[Manager], **how: Any) -> Self:
         """Connect each manager of a group to each of the next group."""
-        return self._connect_all(shapes.cross(groups), how)
+        return self._shape(_all_of("cross", groups), shapes.cross(groups), how)
 
     def ring(self, *managers: Manager, **how: Any) -> Self:
         """Connect each to the next, and the last to the first."""
-        return self._connect_all(shapes.ring(managers), how)
+        return self._shape(managers, shapes.ring(managers), how)
 
     def wheel(self, hub: Manager, *managers: Manager, **how: Any) -> Self:
         """Connect a ring, and the hub to each of it."""
-        return self._connect_all(shapes.wheel(hub, managers), how)
+        return self._shape((hub, *managers), shapes.wheel(hub, managers), how)
 
     def grid(self, *rows: Sequence[Manager], **how: Any) -> Self:
         """Connect each to its right neighbour and to the one below it."""
-        return self._connect_all(shapes.grid(rows), how)
+        return self._shape(_all_of("grid", rows), shapes.grid(rows), how)
 
     def complete(self, *managers: Manager, **how: Any) -> Self:
         """Connect each to each other."""
-        return self._connect_all(shapes.complete(managers), how)
+        return self._shape(managers, shapes.complete(managers), how)
 
     # ------------------------------------------------------------------ running
 
@@ -376,17 +382,21 @@ class TaskGraph:
         by_layer = layers(follow)
         layer_of = {name: at for at, layer in enumerate(by_layer) for name in layer}
         running, live = self._claim.locked(), self._live
+        counts = {} if live is None else live.counts()
         return GraphStatus(
             name=self.name,
             running=running,
             seconds=0.0 if live is None else live.seconds(),
-            stages=tuple(self._status_of(name, layer_of[name], running, live) for name in names),
+            stages=tuple(self._status_of(name, layer_of[name], running, live, counts) for name in names),
             layers=tuple(map(tuple, by_layer)),
             is_dag=all(len(part) == 1 and part[0] not in follow[part[0]] for part in components(follow)),
         )
 
-    def _status_of(self, name: str, layer: int, running: bool, live: Live | None) -> StageStatus:
-        counts = self._managers[name].counts
+    @staticmethod
+    def _status_of(
+        name: str, layer: int, running: bool, live: Live | None, counts_of: Mapping[str, Counts]
+    ) -> StageStatus:
+        counts = counts_of.get(name, Counts())
         stage = live.stages.get(name) if running and live is not None else None
         pending = counts.pending + (sum(map(len, stage.inputs)) if stage is not None else 0)
         rate = live.meters[name].rate() if live is not None and name in live.meters else None
@@ -412,15 +422,9 @@ class TaskGraph:
     def to_mermaid(self) -> str:
         """The graph as a Mermaid flowchart; during and after a run with the tasks of each manager and edge."""
         live = self._live
-        if live is None or len(live.ways) != len(self._edges):
+        if live is None:
             return mermaid(list(self._managers), self._edges)
-        counts = {name: manager.counts for name, manager in self._managers.items()}
-        return mermaid(
-            list(self._managers),
-            self._edges,
-            counts,
-            [[channel.passed for channel in way.channels] for way in live.ways],
-        )
+        return mermaid(list(self._managers), self._edges, live.counts(), live.passed())
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """What a notebook shows: the drawing."""
@@ -434,3 +438,15 @@ class TaskGraph:
     def __repr__(self) -> str:
         state = "running" if self._claim.locked() else "idle"
         return f"<TaskGraph({self.name}) {state}: {len(self._managers)} managers, {len(self._edges)} edges>"
+
+
+def _all_of(shape: str, groups: Iterable[Any]) -> list[Manager]:
+    """The managers of all *groups*."""
+    found: list[Manager] = []
+    for group in groups:
+        if not isinstance(group, list | tuple):
+            raise TypeError(
+                f"{shape} takes lists of managers, got {type(group).__name__}. Put it in a list: [manager]."
+            )
+        found += group
+    return found

@@ -118,13 +118,15 @@ class Way:
         self._load.waiting -= len(self.springs)
         self.springs.clear()
 
-    def pump(self, room: int, now: float) -> tuple[int, list[FamilyTree]]:
+    def pump(self, room: int, now: float) -> tuple[int, list[FamilyTree], bool]:
         """Make tasks of as many items as the targets want.
 
         Returns:
-            How many, and the families of which one result less is pending.
+            How many, the families of which one result less is pending, and whether there is more to do at once: a
+            result less is held, or an iterator takes its time.
         """
         made = 0
+        again = False
         fewer: list[FamilyTree] = []
         while self.springs:
             wanted = self._wanted(room - made)
@@ -138,6 +140,7 @@ class Way:
                 self._pass(spring, begin, items, now)
             finally:
                 if spring.dry:
+                    again = True
                     self.springs.popleft()
                     self._load.waiting -= 1
                     if spring.family is not None:
@@ -145,19 +148,22 @@ class Way:
             if spring.interrupt is not None:
                 raise spring.interrupt
             if not spring.dry and len(items) < wanted:
-                break  # an iterator that takes its time
-        return made, fewer
+                again = True
+                break
+        return made, fewer, again
 
     def _wanted(self, room: int) -> int:
         """How many items to take. All targets get each of them, so they want as many as the slowest of them.
 
-        While the run has room a fast one need not wait for a slow one: then what that does not want yet waits for it.
+        While the run has room a fast one need not wait for a slow one: then what that does not want yet waits for it,
+        as everything waits for one that has not begun.
         """
         appetites = [
             stage.appetite(room, channel.unbounded) - len(channel)
             for stage, channel in zip(self.targets, self.channels, strict=True)
+            if stage.begun
         ]
-        return max(min(appetites), min(max(appetites), room))
+        return max(min(appetites), min(max(appetites), room)) if appetites else 0
 
     def _pass(self, spring: Spring, begin: int, items: Sequence[Any], now: float) -> None:
         number, family, parent = self.edge.number, spring.family, spring.member

@@ -23,7 +23,7 @@ from celestialflow_core._manager.options import Options
 from celestialflow_core._manager.storing import make_storage
 from celestialflow_core._observe.interface import Observer, RunInfo
 from celestialflow_core._observe.log import RunLog
-from celestialflow_core._outcome import RunSummary
+from celestialflow_core._outcome import Counts, RunSummary
 from celestialflow_core.graph._check import following
 from celestialflow_core.graph._edge import Edge
 from celestialflow_core.graph._family import is_stale, key_of_outcome
@@ -56,7 +56,7 @@ class Live:
         ways: Each edge; none once it is over.
         meters: The speed of each stage.
         lineage: The last tasks.
-        last: Once it is over, the seconds that it took, and what had passed.
+        last: Once it is over, the seconds that it took, what had passed, and where the tasks had been.
     """
 
     began: float
@@ -64,7 +64,7 @@ class Live:
     ways: Sequence[Way]
     meters: Mapping[str, Meter]
     lineage: Lineage
-    last: tuple[float, list[list[int]]] | None = None
+    last: tuple[float, list[list[int]], Mapping[str, Counts]] | None = None
 
     def seconds(self) -> float:
         """How long the run has lasted."""
@@ -76,9 +76,13 @@ class Live:
             [[channel.passed for channel in way.channels] for way in self.ways] if self.last is None else self.last[1]
         )
 
+    def counts(self) -> Mapping[str, Counts]:
+        """Where the tasks of each stage are."""
+        return {name: stage.counts() for name, stage in self.stages.items()} if self.last is None else self.last[2]
+
     def over(self) -> Live:
         """What is kept when the run is over: no task, no executor."""
-        return attrs.evolve(self, stages={}, ways=(), last=(self.seconds(), self.passed()))
+        return attrs.evolve(self, stages={}, ways=(), last=(self.seconds(), self.passed(), self.counts()))
 
 
 def launch(

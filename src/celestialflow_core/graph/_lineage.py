@@ -31,11 +31,11 @@ WORDS = {
 class Lineage:
     """Remembers batches of tasks, with their parents, until they are more than `REMEMBERED`.
 
-    Of the tasks themselves only the hash is kept, since they may be large.
+    Of the tasks themselves only a fingerprint is kept, since they may be large.
     """
 
     def __init__(self) -> None:
-        self._batches: deque[tuple[str, Sequence[int], Sequence[Any] | None, Sequence[int | None]]] = deque()
+        self._batches: deque[tuple[str, Sequence[int], Sequence[int | None], Sequence[int | None]]] = deque()
         self._journals: dict[str, Journal] = {}
         self._held = 0
         self.complete = True
@@ -44,7 +44,11 @@ class Lineage:
     def add(self, stage: Stage, ids: Sequence[int], tasks: Sequence[Any], kin: Sequence[Any] | None) -> None:
         """Remember new tasks of *stage*, and where they came from; None: from a source."""
         self._journals[stage.name] = stage.engine.journal
-        self._batches.append((stage.name, ids, kin, () if kin is not None else _hashes(tasks)))
+        if kin is None:
+            self._batches.append((stage.name, ids, (), _fingerprints(tasks)))
+        else:  # the rest of what is known of a parent leads to its family, which would stay in memory
+            parents = kin if type(kin[0]) is int else list(map(_parent, kin))
+            self._batches.append((stage.name, ids, parents, ()))
         self._held += len(ids)
         while self._held > REMEMBERED and len(self._batches) > 1:
             self._held -= len(self._batches.popleft()[1])
@@ -54,13 +58,13 @@ class Lineage:
         """The family tree of *task*, a task of a source, a line a task."""
         stage_of: dict[int, str] = {}
         children: dict[int | None, list[int]] = {}
-        wanted = _hashes([task])[0]
+        wanted = _fingerprint(task)
         found: list[int] = []
-        for stage, ids, kin, hashes in list(self._batches):
+        for stage, ids, parents, fingerprints in list(self._batches):
             stage_of.update(dict.fromkeys(ids, stage))
-            for id, parent in zip(ids, map(_parent, kin or ()), strict=False):
+            for id, parent in zip(ids, parents, strict=False):
                 children.setdefault(parent, []).append(id)
-            found += [id for id, other in zip(ids, hashes, strict=False) if other == wanted is not None]
+            found += [id for id, other in zip(ids, fingerprints, strict=False) if other == wanted is not None]
         state = {id: word for journal in self._journals.values() for id, word in _states(journal)}
         lines: list[str] = []
         todo = [(id, 0) for id in reversed(found)]
@@ -78,15 +82,23 @@ class Lineage:
         return "\n".join(lines)
 
 
-def _hashes(tasks: Sequence[Any]) -> list[int | None]:
-    """What *tasks* are found by: their hash, or that of their digest; None for what has neither."""
+def _fingerprints(tasks: Sequence[Any]) -> Sequence[int | None]:
+    if set(map(type, tasks)) == {int}:
+        return tasks
+    return list(map(_fingerprint, tasks))
+
+
+def _fingerprint(task: Any) -> int | None:
+    """What a task is found by: its hash, or that of its digest; None for what has neither.
+
+    A number is its own, for -1 has the hash of -2, and 2**61 - 1 that of 0.
+    """
     try:
-        return list(map(hash, tasks))
+        if isinstance(task, int) or (isinstance(task, float) and task.is_integer()):
+            return int(task)
+        return hash(task)
     except Exception:
-        return [_hash(task) for task in tasks]
-
-
-def _hash(task: Any) -> int | None:
+        pass  # it cannot be hashed, or not without its digest
     try:
         return hash(key_of(task))
     except Exception:

@@ -33,18 +33,29 @@ class Schedule:
         for stage in self._held_back:
             stage.begun = False
 
-    def __call__(self, now: float, room: int) -> None:
-        """Do what can be done; *room* is how many more tasks the run may hold."""
+    def __call__(self, now: float, room: int) -> bool:
+        """Do what can be done.
+
+        Args:
+            now: The moment.
+            room: How many more tasks the run may hold.
+
+        Returns:
+            True if there is more to do at once.
+        """
+        again = False
         for junction, way in self._springs:
             if way.springs:
-                made, fewer = way.pump(room, now)
+                made, fewer, more = way.pump(room, now)
                 room -= made
+                again = again or more
                 for family in fewer:
                     junction.fewer(family)
         for stage in list(self._held_back):
             if all(self._ended(other) for other in self._before[stage.name]):
-                stage.begun = True
+                stage.begun = again = True
                 self._held_back.remove(stage)
+        return again
 
     def _ended(self, stage: Stage) -> bool:
         return stage.begun and stage.idle and not any(way.springs for way in self._into[stage.name])

@@ -35,7 +35,8 @@ def cross(layers: Sequence[Sequence[N]]) -> Pairs[N]:
 def ring(nodes: Sequence[N]) -> Pairs[N]:
     """Each to the next, and the last to the first."""
     yield from pairwise(nodes)
-    yield nodes[-1], nodes[0]
+    if nodes:
+        yield nodes[-1], nodes[0]
 
 
 def wheel(hub: N, nodes: Sequence[N]) -> Pairs[N]:

@@ -76,6 +76,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.tally = Tally(None, monotonic())
+        self._ended: float | None = None
 
     def start(self, run: RunInfo) -> None:
         """Begin to count."""
@@ -90,8 +91,9 @@ class Meter:
 
     def finish(self, summary: Summary | None) -> None:
         """Keep the last figures."""
+        self._ended = monotonic()
 
     def rate(self) -> float | None:
         """Tasks a second of late, or None where none has run."""
         tally = self.tally
-        return tally.rate(monotonic()) if tally.ok + tally.failed else None
+        return tally.rate(monotonic() if self._ended is None else self._ended) if tally.ok + tally.failed else None

@@ -140,8 +140,8 @@ def test_option_that_only_the_graph_can_keep_is_refused(make: Any, graph: Any) -
     a, b = make(abs, name="a"), make(abs, name="b", max_in_flight=100)
     flow = graph()
     assert refusal(flow.connect, a, b) == (
-        "'b' has a max_in_flight of its own, which cannot be kept in a graph. Leave it out, and give it to the "
-        "TaskGraph."
+        "'b' has max_in_flight=100 of its own, which cannot be kept in a graph. Leave it out; the TaskGraph takes "
+        "sinks, resume and max_in_flight for all its managers."
     )
     assert flow.managers == ()
 

@@ -476,7 +476,7 @@ class GraphWorld:
             stage.engine.check()
             assert not any(map(len, stage.inputs)), "something is left before a stage"
             assert stage.outlet.held() == 0
-            assert (stage._kin, stage._keys, stage.verdicts) == ({}, {}, {}), "something is remembered of settled tasks"
+            assert (stage.kin, stage.keys, stage.verdicts) == ({}, {}, {}), "something is remembered of settled tasks"
         assert not self.graph.status().running
         assert summary.stages == tuple(manager.summary for manager in self.managers)
 

@@ -28,8 +28,10 @@ from typing import Any
 import attrs
 
 from celestialflow_core._call import Delivery, Result, Successes, parts
+from celestialflow_core._driver.admission import admit
 from celestialflow_core._driver.exit import Exit
 from celestialflow_core._driver.load import Load
+from celestialflow_core._driver.settling import settle
 from celestialflow_core._driver.stage import Stage
 from celestialflow_core._driver.storage import Storage
 from celestialflow_core._policies import Stop
@@ -174,14 +176,14 @@ class Run:
     def take(self, stage: Stage, tasks: Sequence[Any]) -> None:
         """Take in *tasks* that were pulled for *stage*, and hand them on to its executor."""
         now = monotonic()
-        stage.admit(tasks, now)
+        admit(stage, tasks, now)
         stage.fill(now)
         stage.flush(now)
         self._ask_stop(stage)
 
     def keep(self, stage: Stage, tasks: Sequence[Any]) -> None:
         """Count *tasks* that were pulled at the very moment at which the run was interrupted: none of them begins."""
-        stage.admit(tasks, monotonic())
+        admit(stage, tasks, monotonic())
 
     def collect(self, now: float) -> None:
         """Take in all that was delivered."""
@@ -194,7 +196,7 @@ class Run:
                 while pending:
                     stage, part = pending.popleft()
                     touched[id(stage)] = stage
-                    stage.settle(part, now)
+                    settle(stage, part, now)
                     self._ask_stop(stage)
                 if not inbox:
                     break

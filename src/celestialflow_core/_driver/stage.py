@@ -8,15 +8,16 @@ at on its own only where a hook, an error or a duplicate wants it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
 from typing import Any, TypeAlias
 
 import attrs
 
-from celestialflow_core._call import Calls, Result, Successes
+from celestialflow_core._call import Calls, Successes
 from celestialflow_core._driver.account import Account
+from celestialflow_core._driver.admission import admit
 from celestialflow_core._driver.channel import Channel
 from celestialflow_core._driver.customs import Customs
 from celestialflow_core._driver.exceptions import annotate, forget_locals
@@ -26,20 +27,14 @@ from celestialflow_core._driver.load import Load
 from celestialflow_core._driver.storage import Stored
 from celestialflow_core._driver.workers import Workers
 from celestialflow_core._engine.machine import Engine, IdSource
-from celestialflow_core._keys import IdentityKey, key_of
 from celestialflow_core._observe.interface import Observer, RunInfo, Settled
 from celestialflow_core._outcome import Counts, Outcome, Status
 from celestialflow_core._policies import RetryPolicy, Stop
-from celestialflow_core.errors import TaskAbandoned, WorkerCrashed
 from celestialflow_core.executors.interface import AsyncExecutor, Executor, Work
-from celestialflow_core.sinks.interface import Record
 
 __all__ = ["Kin", "Stage"]
 
-DEADLY = 2  # a call that has ended so many workers is not tried again, whoever asks for it
 HOOKS = {"error": "on_error", "duplicate": "on_duplicate"}  # of other outcomes no hook is told
-FATAL = -1  # the id of a result that speaks for the whole executor
-
 
 Kin: TypeAlias = "tuple[int, int, Any] | None"
 """Where a task came from: its parent's id, its root's, and its place in a family; None for a task of the source."""
@@ -76,6 +71,11 @@ class Stage:
         retrying: False once the run is ending.
         fatal: What the executor said that ends the run, or None.
         rest: What of a part was not looked at, since a hook let a KeyboardInterrupt out.
+        keys: What identifies the tasks that have not been handed on, where that is not the task itself.
+        kin: Where these came from, where the run traces that.
+        gathered: What has settled since the last flush.
+        executor: Runs its calls.
+        inline: Whether that is done while they are submitted.
     """
 
     name: str
@@ -104,68 +104,27 @@ class Stage:
     retrying: bool = True
     fatal: BaseException | None = None
     rest: Successes | None = None
-    _inline: bool = False
-    _keys: dict[int, Any] = attrs.field(factory=dict)
-    _kin: dict[int, Kin] = attrs.field(factory=dict)
-    _seen_errors: list[BaseException] = attrs.field(factory=list)
-    _gathered: Gathered = attrs.field(factory=Gathered)
+    keys: dict[int, Any] = attrs.field(factory=dict)
+    kin: dict[int, Kin] = attrs.field(factory=dict)
+    gathered: Gathered = attrs.field(factory=Gathered)
     executor: Executor | AsyncExecutor = attrs.field(init=False)
+    inline: bool = attrs.field(init=False)
+    _seen_errors: list[BaseException] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.executor = self.workers.executor
-        self._inline = "inline" in self.executor.capabilities
+        self.inline = "inline" in self.executor.capabilities
 
     # ------------------------------------------------------------------ in
 
-    def admit(self, tasks: Sequence[Any], now: float, kin: Sequence[Any] | None = None) -> None:
-        """Take *tasks* into the engine; what has no usable key fails at once.
-
-        Args:
-            tasks: The tasks.
-            now: The moment.
-            kin: Where each came from, if not from the source: a `Kin`, or only the parent's id in a run that does not
-                trace its tasks.
-        """
-        if self.stored is not None:
-            self._admit_stored(self.stored, tasks, now, kin)
-        else:
-            self._admit(self._number(tasks, kin), tasks, now)
-
-    def _admit(self, ids: Sequence[int], tasks: Sequence[Any], now: float) -> None:
-        engine = self.engine
-        if not engine.deduplicate:
-            engine.admit(ids, tasks, None, now)
-            return
-        if self.customs.key is None:
-            try:
-                duplicates = engine.admit(ids, tasks, tasks, now)
-            except BaseException:  # a task that cannot be hashed or compared: find out which, one by one
-                pass
-            else:
-                for id, task, first in duplicates:
-                    self._note(self._outcome(id, task, "duplicate", self._keys.pop(id, task), original=first))
-                return
-        for at, id in enumerate(ids):
-            try:
-                self._admit_one(id, tasks[at], now)
-            except KeyboardInterrupt:  # in the key hook; what has been taken is counted all the same
-                engine.admit(ids[at:], tasks[at:], None, now)
-                raise
-
-    def _number(self, tasks: Sequence[Any], kin: Sequence[Any] | None) -> range:
+    def number(self, tasks: Sequence[Any], kin: Sequence[Any] | None) -> range:
         """Ids for new *tasks*, which come from *kin*."""
         ids = self.ids.take(len(tasks))
         if self.genealogist is not None:
             self.genealogist(self, ids, tasks, kin)
         if self.traces and kin is not None:
-            self._kin.update(zip(ids, kin, strict=True))
+            self.kin.update(zip(ids, kin, strict=True))
         return ids
-
-    def refuse(self, task: Any, error: BaseException, kin: Any, now: float) -> None:
-        """Take in a task that fails at once, with *error*: what should have made it of a result has failed."""
-        id = self._number([task], [kin])[0]
-        self.engine.refuse(id, now)
-        self._note(self._error(id, task, error, attempts=0))
 
     def draw(self, now: float, room: int) -> None:
         """Take in tasks that other stages made, as many as the executor wants.
@@ -181,7 +140,7 @@ class Stage:
             wanted = self.appetite(room, channel.unbounded) if len(channel) else 0
             if wanted > 0:
                 kin, tasks = channel.take(wanted)
-                self.admit(tasks, now, kin)
+                admit(self, tasks, now, kin)
             inputs.append(inputs.pop(0))
 
     def appetite(self, room: int, unbounded: bool = False) -> int:
@@ -195,104 +154,7 @@ class Stage:
     @property
     def idle(self) -> bool:
         """True if it has no task, has handed on all that settled, and nothing is left for it elsewhere."""
-        return not (self.open_sources or self.engine.in_flight or self._gathered or any(map(len, self.inputs)))
-
-    def _admit_stored(self, stored: Stored, tasks: Sequence[Any], now: float, kin: Sequence[Any] | None) -> None:
-        """As `admit`, where outcomes are stored under a stable key, and may be known from an earlier run."""
-        ask = self.customs.key
-        keys: list[str | BaseException] = []
-        try:
-            for task in tasks:
-                try:
-                    answer = None if ask is None else ask(task)
-                    keys.append(stored.key_of(task if answer is None else answer))
-                except KeyboardInterrupt:
-                    raise
-                except BaseException as error:
-                    keys.append(error)
-            stable = [key for key in keys if isinstance(key, str) and stored.is_of_shard(key)]
-            known = stored.known(stable)
-            wanted: Container[str] | None = None
-            if stored.resume == "failed" and kin is None:
-                wanted = {*stored.failed(stable), *known}
-        except BaseException:  # what has been taken is counted all the same
-            self.engine.admit(self._number(tasks, kin), tasks, None, now)
-            raise
-        for at, key in enumerate(keys):
-            origin = None if kin is None else kin[at]
-            if isinstance(key, str) and not self._is_wanted(stored, key, wanted):
-                self.skipped += 1
-                continue
-            try:
-                if isinstance(key, BaseException):
-                    self.refuse(tasks[at], key, origin, now)
-                else:
-                    record = None if stored.is_stale(tasks[at]) else known.get(key)
-                    self._admit_known(tasks[at], key, record, now, None if kin is None else [origin])
-            except BaseException:
-                rest = slice(at + 1, None)
-                self.engine.admit(self._number(tasks[rest], None if kin is None else kin[rest]), tasks[rest], None, now)
-                raise
-
-    @staticmethod
-    def _is_wanted(stored: Stored, key: str, wanted: Container[str] | None) -> bool:
-        return stored.is_of_shard(key) and (wanted is None or key in wanted)
-
-    def _admit_known(self, task: Any, key: str, record: Record | None, now: float, kin: Sequence[Any] | None) -> None:
-        """Take in one task. If its outcome is known, what comes of it is as if it had just been computed."""
-        id = self._number([task], kin)[0]
-        self._keys[id] = key
-        if record is None:
-            self._admit((id,), [task], now)
-            return
-        try:
-            verdict = self.judge(record.value) if self.judge is not None and record.error is None else None
-        except BaseException as error:
-            self.engine.refuse(id, now)
-            self._note(self._error(id, task, error, attempts=0))
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            return
-        try:
-            first = self.engine.restore(id, key_of(task), now)
-        except Exception:  # it cannot be hashed or compared: then it is no other task
-            first = self.engine.restore(id, IdentityKey(task), now)
-        del self._keys[id]
-        if first is not None:
-            self._note(self._outcome(id, task, "duplicate", key, original=first))
-            return
-        if verdict is not None:
-            self.verdicts[id] = verdict
-        self._note(
-            self._outcome(
-                id,
-                task,
-                "restored",
-                key,
-                value=record.value,
-                error=record.error,
-                traceback=record.traceback,
-                attempts=record.attempts,
-                seconds=record.seconds,
-            )
-        )
-
-    def _admit_one(self, id: int, task: Any, now: float) -> None:
-        try:
-            key = self.customs.key(task) if self.customs.key is not None else None
-            key = key_of(task if key is None else key)
-            duplicates = self.engine.admit((id,), (task,), (key,), now)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            error.add_note("This came from the task's key. The task_key hook can give another one.")
-            self.engine.refuse(id, now)
-            self._note(self._error(id, task, error, attempts=0))
-            return
-        for id, task, first in duplicates:
-            self._note(self._outcome(id, task, "duplicate", self._keys.pop(id, key), original=first))
-        if not duplicates and key is not task:
-            self._keys.setdefault(id, key)
+        return not (self.open_sources or self.engine.in_flight or self.gathered or any(map(len, self.inputs)))
 
     @property
     def quiet(self) -> bool:
@@ -301,15 +163,15 @@ class Stage:
         return not (
             engine.ready
             or engine.waiting
-            or (self._inline and engine.running)
+            or (self.inline and engine.running)
             or any(map(len, self.inputs))
-            or self._gathered.others
+            or self.gathered.others
         )
 
     @property
     def must_pump(self) -> bool:
         """True while an inline executor has calls that it will only go on with in another ``submit``."""
-        return self._inline and self.engine.running > 0
+        return self.inline and self.engine.running > 0
 
     def fill(self, now: float) -> None:
         """Hand ready tasks to the executor, as many as it wants."""
@@ -317,7 +179,7 @@ class Stage:
         calls = self._calls(now) if engine.ready else None
         if calls:
             self.executor.submit(calls)
-        elif self._inline and engine.running:
+        elif self.inline and engine.running:
             self.executor.submit(())
 
     def _calls(self, now: float) -> Calls:
@@ -338,125 +200,14 @@ class Stage:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                self._fail(id, error, now)
+                self.fail(id, error, now)
             else:
                 good.append(id)
         return good, args
 
     # ------------------------------------------------------------------ out
 
-    def settle(self, part: Successes | Result, now: float) -> None:
-        """Take in what the executor delivered: a run of successes, or another result."""
-        if isinstance(part, Result):
-            self._settle_one(part, now)
-        elif self.customs.process is None and self.judge is None:
-            self._succeed(part.ids, part.values, part.seconds, part.workers, now)
-        else:
-            self._process(part, now)
-
-    def _succeed(
-        self,
-        ids: Sequence[int],
-        values: Sequence[Any],
-        seconds: Sequence[float | None],
-        workers: Sequence[int | None],
-        now: float,
-    ) -> None:
-        known, tasks, tries = self.engine.succeed(ids, now)
-        if len(known) != len(ids):  # some were late: settled before, or never ours
-            # Of a call that was delivered twice the first delivery counts, so later ones are looked up first.
-            position = {ids[at]: at for at in reversed(range(len(ids)))}
-            at = [position[id] for id in known]
-            values = [values[i] for i in at]
-            seconds = [seconds[i] for i in at]
-            workers = [workers[i] for i in at]
-        gathered = self._gathered
-        if known:
-            gathered.runs.append((known, tasks, values, seconds, workers))
-        if tries:
-            gathered.tries.update(tries)
-
-    def _process(self, part: Successes, now: float) -> None:
-        process, judge = self.customs.process, self.judge
-        engine = self.engine
-        seen: set[int] = set()  # an executor may deliver a call twice, also in one batch
-        ids: list[int] = []
-        values: list[Any] = []
-        at: list[int] = []
-        try:
-            for index, id in enumerate(part.ids):
-                if not engine.is_running(id) or id in seen:
-                    engine.late += 1
-                    continue
-                seen.add(id)
-                value = part.values[index]
-                try:
-                    if process is not None:
-                        value = process(engine.task(id), value)
-                    if judge is not None:
-                        self.verdicts[id] = judge(value)
-                except KeyboardInterrupt:
-                    self.rest = part[index + 1 :]
-                    raise
-                except BaseException as error:
-                    self._fail(id, error, now, part.seconds[index], part.workers[index])
-                else:
-                    ids.append(id)
-                    values.append(value)
-                    at.append(index)
-        finally:
-            self._succeed(ids, values, [part.seconds[i] for i in at], [part.workers[i] for i in at], now)
-
-    def _settle_one(self, result: Result, now: float) -> None:
-        if result.id == FATAL:
-            self.fatal = self.fatal or result.error
-            return
-        self.account.reruns += result.reruns
-        engine, error = self.engine, result.error
-        if not engine.is_running(result.id):
-            engine.late += 1
-            return
-        if error is None:
-            self.settle(Successes((result.id,), (result.value,), (result.seconds,), (result.worker,)), now)
-            return
-        task, attempt = engine.task(result.id), engine.attempt(result.id)
-        if isinstance(error, TaskAbandoned):
-            self.account.abandoned += 1
-        elif isinstance(error, WorkerCrashed):
-            self.account.crashes += 1
-            error.attempt = (attempt, self.retry.max_retries + 1)
-        try:
-            delay = self._delay(task, error, attempt)
-        except KeyboardInterrupt:
-            self._fail(result.id, error, now, result.seconds, result.worker, result.traceback, result.output)
-            raise
-        except BaseException as hook_error:
-            hook_error.__cause__ = hook_error.__cause__ or error
-            self._fail(result.id, hook_error, now, result.seconds, result.worker, result.traceback, result.output)
-            return
-        if delay is None:
-            self._fail(result.id, error, now, result.seconds, result.worker, result.traceback, result.output)
-            return
-        engine.retry(result.id, delay, now)
-        for observer in self.observers:
-            observer.retried(task, error, attempt, delay)
-        self.customs.tell("on_retry", task, error, attempt, delay)
-
-    def _delay(self, task: Any, error: BaseException, attempt: int) -> float | None:
-        """Seconds until the next attempt, or None if there is none."""
-        if attempt > self.retry.max_retries or not self.retrying:
-            return None
-        if isinstance(error, WorkerCrashed) and error.crashes >= DEADLY:
-            return None
-        if not self.customs.decides_retries:
-            return self.retry.backoff.delay(attempt, self.random()) if self.retry.wants(error) else None
-        verdict = self.customs.should_retry(task, error, attempt)
-        if not (self.retry.wants(error) if verdict is None else verdict):
-            return None
-        delay = self.customs.retry_delay(task, error, attempt)
-        return self.retry.backoff.delay(attempt, self.random()) if delay is None else delay
-
-    def _fail(
+    def fail(
         self,
         id: int,
         error: BaseException,
@@ -466,11 +217,12 @@ class Stage:
         traceback: str | None = None,
         output: str | None = None,
     ) -> None:
+        """Settle a running task as failed."""
         task, attempts = self.engine.fail(id, now)
         annotate(error, task, attempts, self.retry.max_retries + 1)
-        self._note(self._error(id, task, error, attempts, seconds, worker, traceback, output))
+        self.note(self.error(id, task, error, attempts, seconds, worker, traceback, output))
 
-    def _error(
+    def error(
         self,
         id: int,
         task: Any,
@@ -481,15 +233,16 @@ class Stage:
         traceback: str | None = None,
         output: str | None = None,
     ) -> Outcome[Any, Any]:
+        """The outcome of a task that failed; with the traceback as text, where somebody will see it."""
         if traceback is None and (self.outlet.wants_outcomes or self.customs.listens("on_error")):
             from celestialflow_core.executors.tracebacks import traceback_text
 
             traceback = traceback_text(error)
-        return self._outcome(
+        return self.outcome(
             id,
             task,
             "error",
-            self._keys.pop(id, task),
+            self.keys.pop(id, task),
             error=error,
             attempts=attempts,
             seconds=seconds,
@@ -498,30 +251,32 @@ class Stage:
             output=output,
         )
 
-    def _outcome(self, id: int, task: Any, status: Status, key: Any, **rest: Any) -> Outcome[Any, Any]:
-        parent, root, _ = self._kin.get(id) or (None, id, None)
+    def outcome(self, id: int, task: Any, status: Status, key: Any, **rest: Any) -> Outcome[Any, Any]:
+        """The outcome of a task that is no success."""
+        parent, root, _ = self.kin.get(id) or (None, id, None)
         return Outcome(id, task, status, key=key, parent=parent, root=root, stage=self.name, **rest)
 
-    def _note(self, outcome: Outcome[Any, Any]) -> None:
-        self._gathered.others.append(outcome)
+    def note(self, outcome: Outcome[Any, Any]) -> None:
+        """Hand *outcome* on with the next flush."""
+        self.gathered.others.append(outcome)
 
     def cancel(self, now: float, *, running: bool) -> None:
         """Settle as cancelled what has not started, or with ``running=True`` all that is left."""
         for channel in self.inputs:
             kin, tasks = channel.take(len(channel))
             if tasks:  # none of them begins, so nobody asks for their keys
-                self.engine.admit(self._number(tasks, kin), tasks, None, now)
+                self.engine.admit(self.number(tasks, kin), tasks, None, now)
         for id, task, attempts in self.engine.cancel(now, running=running):
-            self._note(self._outcome(id, task, "cancelled", self._keys.pop(id, task), attempts=attempts))
+            self.note(self.outcome(id, task, "cancelled", self.keys.pop(id, task), attempts=attempts))
 
     # ------------------------------------------------------------------ on
 
     def flush(self, now: float) -> bool:
         """Hand on what has settled since the last flush: keep it, show it, and tell the hooks; False if nothing had."""
-        gathered = self._gathered
+        gathered = self.gathered
         if not gathered:
             return False
-        self._gathered = Gathered()
+        self.gathered = Gathered()
         self.clear_frames()
         batch, others = gathered.settled(), gathered.others
         self.account.add(batch, others)
@@ -529,14 +284,14 @@ class Stage:
             observer.settled(batch)
         kin = kin_of_others = None
         if self.traces:
-            kin = list(map(self._kin.pop, batch.ids, repeat(None)))
-            kin_of_others = [self._kin.pop(outcome.id, None) for outcome in others]
+            kin = list(map(self.kin.pop, batch.ids, repeat(None)))
+            kin_of_others = [self.kin.pop(outcome.id, None) for outcome in others]
         outcomes: list[Outcome[Any, Any]] = []
         if self.outlet.wants_successes or self.customs.wants_successes or self.stored is not None:
             outcomes = self._successes(batch, kin)
-        elif self._keys:
+        elif self.keys:
             for id in batch.ids:
-                self._keys.pop(id, None)
+                self.keys.pop(id, None)
         if self.stored is None:
             self._hand_on(batch, kin, outcomes, others, kin_of_others)
             return True
@@ -584,7 +339,7 @@ class Stage:
             forget_locals(error)
 
     def _successes(self, batch: Settled, kin: Sequence[Kin] | None) -> list[Outcome[Any, Any]]:
-        keys, tries, name = self._keys, batch.tries, self.name
+        keys, tries, name = self.keys, batch.tries, self.name
         rows = zip(batch.ids, batch.tasks, batch.values, batch.seconds, batch.workers, strict=True)
         if not keys and not tries and kin is None:
             return [

@@ -18,6 +18,7 @@ from itertools import repeat, tee
 from time import monotonic
 from typing import Any
 
+from celestialflow_core._driver.admission import refuse
 from celestialflow_core._driver.channel import Channel
 from celestialflow_core._driver.exit import Exit
 from celestialflow_core._driver.load import Load
@@ -205,7 +206,7 @@ class Way:
     def refuse(self, spring: Spring, at: int, task: Any, error: BaseException, now: float) -> None:
         """Account for a task that could not be made: it fails, as one of the first target."""
         kin = self._kin(spring.id, spring.root, spring.family, spring.member, (self.edge.number, 0, at))
-        self.targets[0].refuse(task, error, kin, now)
+        refuse(self.targets[0], task, error, kin, now)
 
 
 class Junction:

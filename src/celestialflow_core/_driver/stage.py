@@ -95,6 +95,7 @@ class Stage:
     rest: Successes | None = None
     _inline: bool = False
     _keys: dict[int, Any] = attrs.field(factory=dict)
+    _forfeited: set[int] = attrs.field(factory=set)
     _seen_errors: list[BaseException] = attrs.field(factory=list)
     _gathered: _Gathered = attrs.field(factory=lambda: _Gathered())
 
@@ -223,7 +224,7 @@ class Stage:
         process = self.customs.process
         assert process is not None
         engine = self.engine
-        seen: set[int] = set()  # an executor may deliver a call twice, also in one batch
+        seen = set(self._forfeited)  # an executor may deliver a call twice, also in one batch
         ids: list[int] = []
         values: list[Any] = []
         at: list[int] = []
@@ -236,6 +237,7 @@ class Stage:
                 try:
                     value = process(engine.task(id), part.values[index])
                 except KeyboardInterrupt:
+                    self._forfeited.add(id)  # a second delivery must not stand in for the one that was lost
                     self.rest = part[index + 1 :]
                     raise
                 except BaseException as error:

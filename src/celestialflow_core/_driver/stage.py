@@ -99,6 +99,7 @@ class Stage:
     _inline: bool = False
     _keys: dict[int, Any] = attrs.field(factory=dict)
     _kin: dict[int, Kin] = attrs.field(factory=dict)
+    _forfeited: set[int] = attrs.field(factory=set)
     _seen_errors: list[BaseException] = attrs.field(factory=list)
     _gathered: Gathered = attrs.field(factory=Gathered)
     executor: Executor | AsyncExecutor = attrs.field(init=False)
@@ -286,7 +287,7 @@ class Stage:
     def _process(self, part: Successes, now: float) -> None:
         process, judge = self.customs.process, self.judge
         engine = self.engine
-        seen: set[int] = set()  # an executor may deliver a call twice, also in one batch
+        seen = set(self._forfeited)  # an executor may deliver a call twice, also in one batch
         ids: list[int] = []
         values: list[Any] = []
         at: list[int] = []
@@ -303,6 +304,7 @@ class Stage:
                     if judge is not None:
                         self.verdicts[id] = judge(value)
                 except KeyboardInterrupt:
+                    self._forfeited.add(id)  # a second delivery must not stand in for the one that was lost
                     self.rest = part[index + 1 :]
                     raise
                 except BaseException as error:

@@ -137,7 +137,9 @@ class Run:
     @property
     def finished(self) -> bool:
         """True when nothing is left to do, or the run is to be ended."""
-        return self.ending is not None or all(stage.idle and not stage.outlet.held() for stage in self.stages)
+        if self.ending is not None:
+            return True
+        return all(stage.begun and stage.idle and not stage.outlet.held() for stage in self.stages)
 
     def room(self) -> int:
         """How many more tasks the run may hold. What has settled counts until all that comes of it has been taken."""

@@ -26,7 +26,6 @@ import pytest
 
 from celestialflow_core import (
     Backoff,
-    GraphError,
     Outcome,
     RunSummary,
     Stop,
@@ -40,12 +39,9 @@ from celestialflow_core._driver.run import Run
 from celestialflow_core.executors import Call, Result
 from celestialflow_core.graph import Family, _launch
 from tests.simulation.graph_script import (
-    THING,
-
-    EdgeScript,
-
-    GraphScript,
     NOTHING,
+    THING,
+    EdgeScript,
     Key,
     Model,
     NoArguments,
@@ -193,7 +189,17 @@ class GraphWorld:
         self.inline = dice.random() < 0.5
         self.observed = dice.random() < (0.9 if script.gathers else 0.5)
         self.how = dice.choice(
-            ["start", "start", "stream", "stream", "left", "consumer error", "start_async", "stream_async", "left async"]
+            [
+                "start",
+                "start",
+                "stream",
+                "stream",
+                "left",
+                "consumer error",
+                "start_async",
+                "stream_async",
+                "left async",
+            ]
         )
         self.staged = dice.random() < 0.2
         self.max_in_flight = dice.choice([5, 15] if script.crowded else [1, 2, 5, 30, None])

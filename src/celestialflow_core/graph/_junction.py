@@ -57,8 +57,12 @@ class Way:
         self._lanes = range(len(channels))
 
     def held(self) -> int:
-        """How many results are kept here."""
-        return max(map(len, self.channels)) + len(self.springs)
+        """How many results are kept here, at most.
+
+        What goes to all targets waits for the slowest of them; what is routed waits for one each.
+        """
+        lengths = map(len, self.channels)
+        return (sum(lengths) if self.edge.route is not None else max(lengths)) + len(self.springs)
 
     # ------------------------------------------------------------------ which results it takes
 
@@ -222,8 +226,9 @@ class Junction:
         self._ways: list[Way] = []  # for successes, in the order of their edges
         self._gathers: list[Way] = []
         self._errors: list[Way] = []
+        self._whole: list[Way] = []  # those of them that take every success
+        self._choosy: list[Way] = []  # and those that take some outcomes
         self._closed = False
-        self._always = False
 
     def connect(self, way: Way) -> None:
         """Send outcomes this *way* from now on."""
@@ -231,7 +236,7 @@ class Junction:
             self._errors.append(way)
         else:
             (self._gathers if way.edge.gather else self._ways).append(way)
-            self._always = self._always or way.edge.always
+        (self._whole if way.edge.always else self._choosy).append(way)
 
     @property
     def judges(self) -> bool:
@@ -246,11 +251,17 @@ class Junction:
     @property
     def wants_successes(self) -> bool:
         """False where every success only becomes a task of another stage."""
-        return self._families or (self._exit.wants_outcomes and (self._closed or not self._always))
+        return self._families or (self._exit.wants_outcomes and (self._closed or not self._whole))
 
     def held(self) -> int:
-        """How many settled tasks are kept, since something that comes of them has not been taken."""
-        return max([way.held() for way in (*self._ways, *self._gathers, *self._errors)], default=0)
+        """How many settled tasks are kept, at most, since something that comes of them has not been taken.
+
+        Ways that take everything keep the same results, those that choose may keep different ones.
+        """
+        held = max([way.held() for way in self._whole]) if self._whole else 0
+        for way in self._choosy:
+            held += way.held()
+        return held
 
     def close(self) -> None:
         """The run is ending: what settles from now on leaves the graph, and no item is taken any more."""

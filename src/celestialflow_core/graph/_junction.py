@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import repeat, tee
+from itertools import repeat
 from time import monotonic
 from typing import Any
 
@@ -29,7 +29,7 @@ from celestialflow_core._text import cut
 from celestialflow_core.errors import GraphError
 from celestialflow_core.graph._edge import Edge
 from celestialflow_core.graph._family import FamilyTree, Index, Member
-from celestialflow_core.graph._spring import Spring, open_iterator
+from celestialflow_core.graph._spring import Spring, branches, open_iterator
 
 __all__ = ["Junction", "Way"]
 
@@ -52,7 +52,7 @@ class Way:
         self.targets = targets
         self.channels = channels
         self.springs: deque[Spring] = deque()
-        self._load = load
+        self.load = load
         self._traces = traces
         self._lanes = range(len(channels))
 
@@ -107,7 +107,7 @@ class Way:
         """Let the items of a result become tasks, when they are wanted; in a cycle the newest first."""
         if spring.family is not None:
             spring.family.pending += 1
-        self._load.waiting += 1
+        self.load.waiting += 1
         if self.channels[0].unbounded:
             self.springs.appendleft(spring)
         else:
@@ -115,7 +115,7 @@ class Way:
 
     def drain(self) -> None:
         """Let nothing more come of the results that are being exploded."""
-        self._load.waiting -= len(self.springs)
+        self.load.waiting -= len(self.springs)
         self.springs.clear()
 
     def pump(self, room: int, now: float) -> tuple[int, list[FamilyTree], bool]:
@@ -141,7 +141,7 @@ class Way:
             finally:
                 if spring.dry:
                     self.springs.popleft()
-                    self._load.waiting -= 1
+                    self.load.waiting -= 1
                     if spring.family is not None:
                         fewer.append(spring.family)
             if spring.interrupt is not None:
@@ -155,12 +155,14 @@ class Way:
         """How many items to take. All targets get each of them, so they want as many as the slowest of them.
 
         While the run has room a fast one need not wait for a slow one: then what that does not want yet waits for it.
+        The same holds between edges that explode one iterator.
         """
         appetites = [
             stage.appetite(room, channel.unbounded) - len(channel)
             for stage, channel in zip(self.targets, self.channels, strict=True)
         ]
-        return max(min(appetites), min(max(appetites), room))
+        wanted = max(min(appetites), min(max(appetites), room))
+        return min(wanted, room) if self.springs[0].ahead else wanted
 
     def _pass(self, spring: Spring, begin: int, items: Sequence[Any], now: float) -> None:
         number, family, parent = self.edge.number, spring.family, spring.member
@@ -269,8 +271,10 @@ class Junction:
             iterator = open_iterator(value)
             # Two edges that explode one iterator each get all of it.
             shared = len(exploded) > 1 and iterator is value
-            found += zip(exploded, tee(iterator, len(exploded)), strict=True) if shared else [(exploded[0], iterator)]
-            found += [(way, open_iterator(value)) for way in exploded[1:]] if not shared else []
+            if shared:
+                found += zip(exploded, branches(iterator, len(exploded), exploded[0].load), strict=True)
+            else:
+                found += [(exploded[0], iterator), *[(way, open_iterator(value)) for way in exploded[1:]]]
         for way in (*self._ways, *self._gathers):
             if not way.edge.each:
                 lanes = way.lanes(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -55,6 +56,14 @@ def _logger_state() -> str | None:
 def _is_a_pool_of_the_test(leak: str) -> bool:
     """A pool that a test gave to a manager is the test's: a thread of it that is busy ends with its call."""
     return leak.startswith("thread 'ThreadPoolExecutor")
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_given_back() -> Iterator[None]:
+    """Fails a test whose runs leave our handler of SIGINT in the place of the one that was there."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C was not given back."
 
 
 @pytest.fixture(autouse=True)

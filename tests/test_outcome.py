@@ -90,3 +90,15 @@ def test_summary_shows_the_most_frequent_kinds_of_errors_only() -> None:
     lines = str(RunSummary(failed=sum(group.count for group in groups), errors=groups)).splitlines()
     assert lines[2] == "  20 x E0, as for 0"
     assert lines[-1] == f"  and {10 + 9 + 8 + 7} of 4 other kinds"
+
+
+@pytest.mark.parametrize("message", ["it is gone", "it is gone.", "it is gone. ", "it is gone:"])
+def test_error_group_is_one_sentence_whatever_the_exception_said(message: str) -> None:
+    """A message that is a sentence already has its full stop in nobody's way."""
+    group = ErrorGroup(type="LookupError", place=None, count=3, task=7, message=message)
+    assert str(group) == "3 x LookupError: it is gone, as for 7"
+
+
+def test_error_group_without_a_message_is_a_sentence_too() -> None:
+    """Nothing is said of nothing."""
+    assert str(ErrorGroup(type="E", place="a.py:3", count=1, task=7, message=" .")) == "1 x E at a.py:3, as for 7"

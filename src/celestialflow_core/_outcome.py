@@ -149,8 +149,8 @@ class ErrorGroup:
     def __str__(self) -> str:
         where = f" in {self.stage}" if self.stage else ""
         where += f" at {self.place}" if self.place else ""
-        said = f": {one_line(self.message, 120)}" if self.message else ""
-        return f"{self.count} x {self.type}{where}{said}, as for {cut(self.task)}"
+        said = one_line(self.message, 120).rstrip(" .,:;")  # many are sentences; this is one, too
+        return f"{self.count} x {self.type}{where}{f': {said}' if said else ''}, as for {cut(self.task)}"
 
 
 @attrs.frozen(kw_only=True)

@@ -274,6 +274,22 @@ def test_manager_that_refused_its_tasks_can_be_used() -> None:
     assert manager.start([1, 2]).succeeded == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"max_tasks_per_worker": 0}, ValueError, "max_tasks_per_worker must be a positive int or None, got 0"),
+        ({"max_worker_memory": "1 GB"}, TypeError, "max_worker_memory must be a positive int or None, got '1 GB'"),
+        ({"env": {"A": 1}}, TypeError, "env"),
+    ],
+)
+def test_values_of_executor_options_are_checked_by_the_constructor(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """Where the executor is built in; long before a run would have found out."""
+    with pytest.raises(error, match=message):
+        make(mode="process", executor_options=options)
+
+
 def test_executor_options_that_nobody_takes_are_refused() -> None:
     """By name, with those that there are; an executor that is made already takes none at all."""
     with pytest.raises(TypeError, match="execution_mode='thread' has no executor option 'colour'. It takes: none"):
@@ -362,10 +378,10 @@ def test_override_of_other_shapes() -> None:
 def test_override_set_on_the_instance_is_checked_by_start() -> None:
     """An attribute that is set after construction is an override too, and is refused before a task is taken."""
     manager = make(log_dir=None, enable_success_cache=True)
-    manager.get_args = lambda task: (task * 10,)  # type: ignore[method-assign]
+    manager.get_args = lambda task: (task * 10,)  # type: ignore[method-assign]  # what users do to an instance
     manager.start([1])
     assert manager.success_dict == {1: 20}
-    manager.get_args = lambda: ()  # type: ignore[method-assign,assignment,misc]
+    manager.get_args = lambda: ()  # type: ignore[method-assign,assignment,misc]  # the mistake
     tasks = iter([1])
     with pytest.raises(TypeError, match="get_args of TaskManager cannot be called"):
         manager.start(tasks)

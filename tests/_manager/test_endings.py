@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from celestialflow_core import Backoff, TaskManager, hookimpl
+from celestialflow_core import Backoff, RunInProgress, TaskManager, hookimpl
 from celestialflow_core.testing import wait_until
 
 
@@ -175,7 +175,7 @@ def test_broken_override_at_the_end_is_raised_when_all_is_released(mode: Any) ->
 
 SCRIPT = """
 import json, sys, time, threading, signal
-from celestialflow_core import Backoff, TaskManager, hookimpl
+from celestialflow_core import Backoff, RunInProgress, TaskManager, hookimpl
 
 mode, seconds, grace, how = sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
 if mode == "async":
@@ -326,6 +326,29 @@ def test_foreign_sigint_handler_is_left_alone(own_folder: Path) -> None:
         assert pressed == [1]
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("how", ["start", "stream"])
+@pytest.mark.parametrize(("tasks", "retried"), [(7, ()), ([1], ["no class"])], ids=["tasks", "attribute"])
+def test_run_that_is_refused_gives_ctrl_c_back(how: str, tasks: Any, retried: Any) -> None:
+    """A call that raises before there is a run leaves SIGINT to Python, as it found it."""
+    manager: TaskManager[int, int] = TaskManager(abs, log_dir=None)
+    manager.retry_exceptions = retried
+    with pytest.raises(TypeError):
+        getattr(manager, how)(tasks)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_refused_second_run_leaves_ctrl_c_to_the_first() -> None:
+    """RunInProgress changes nothing for the run that goes on, at whose end SIGINT is Python's again."""
+    manager: TaskManager[int, int] = TaskManager(abs, log_dir=None)
+    with manager.stream(range(3)) as outcomes:
+        ours = signal.getsignal(signal.SIGINT)
+        with pytest.raises(RunInProgress):
+            manager.start([1])
+        assert signal.getsignal(signal.SIGINT) is ours is not signal.default_int_handler
+        assert sum(outcome.unwrap() for outcome in outcomes) == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_run_off_the_main_thread_leaves_signals_alone() -> None:

@@ -157,7 +157,7 @@ def test_add_retry_exceptions_keeps_what_there_is() -> None:
     assert manager.retry_exceptions == (TimeoutError, ConnectionError, Mine)
     assert TaskManager.retry_exceptions == (TimeoutError, ConnectionError)
     with pytest.raises(TypeError, match="retry_exceptions must be exception classes, got 3"):
-        manager.add_retry_exceptions(3)  # type: ignore[arg-type]
+        manager.add_retry_exceptions(3)  # type: ignore[arg-type]  # the mistake
 
 
 def test_bad_attribute_is_refused_by_start_before_a_task_is_taken() -> None:
@@ -280,7 +280,7 @@ def test_retry_delay_that_is_no_delay_is_the_tasks_error(answer: Any) -> None:
     manager: TaskManager[Any, Any] = TaskManager(job, plugins=[Bad()], log_dir=None)
     (outcome,) = manager.stream([0])
     assert "It must return seconds, at least 0, or None" in str(outcome.error)
-    assert str(outcome.error.__cause__) == "mine"  # type: ignore[union-attr]
+    assert str(outcome.error.__cause__) == "mine"  # type: ignore[union-attr]  # of an error outcome, as just seen
 
 
 @pytest.mark.parametrize("hook", ["should_retry", "retry_delay"])
@@ -302,7 +302,7 @@ def test_retry_hook_that_raises_is_the_tasks_error(hook: str) -> None:
     assert [outcomes[task].status for task in range(3)] == ["success", "error", "success"]
     assert isinstance(outcomes[1].error, LookupError)
     assert outcomes[1].error.args == (f"{hook} of task 1",)
-    assert str(outcomes[1].error.__cause__) == "mine"  # type: ignore[union-attr]
+    assert str(outcomes[1].error.__cause__) == "mine"  # type: ignore[union-attr]  # of an error outcome, as just seen
 
 
 def test_backoff_holds_the_retry_back() -> None:

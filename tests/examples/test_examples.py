@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -17,10 +18,19 @@ from celestialflow_core import Outcome, RunSummary
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run an example in the test's folder."""
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run an example in *folder*."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.CompletedProcess[str]]:
+    """The examples that take their time, run beside each other."""
+    names = ["stdlib_census.py", "crawl.py"]
+    with ThreadPoolExecutor() as pool:
+        folders = [tmp_path_factory.mktemp("example") for _ in names]
+        return dict(zip(names, pool.map(run, names, folders), strict=True))
 
 
 def number(pattern: str, text: str) -> list[int]:
@@ -31,31 +41,31 @@ def number(pattern: str, text: str) -> list[int]:
     return [int(group) for group in groups]
 
 
-def test_census_accounts_for_every_file() -> None:
+def test_census_accounts_for_every_file(done: dict[str, subprocess.CompletedProcess[str]]) -> None:
     """It goes through the whole library, and its summary, its totals and its bar agree."""
-    done = run("stdlib_census.py")
-    assert done.returncode == 0, done.stderr
-    total, parsed, failed = number(r"take_census: (\d+) tasks in [\d.]+ s: (\d+) ok, (\d+) failed\.", done.stdout)
+    census = done["stdlib_census.py"]
+    assert census.returncode == 0, census.stderr
+    total, parsed, failed = number(r"take_census: (\d+) tasks in [\d.]+ s: (\d+) ok, (\d+) failed\.", census.stdout)
     assert total == parsed + failed
-    assert number(r"adds up: (\d+) files, (\d+) parsed, (\d+) cannot be", done.stdout) == [total, parsed, failed]
-    assert number(r"Parsing: (\d+) of (\d+) tasks", done.stderr) == [total, total]
-    assert number(r"Functions: (\d+)", done.stdout)[0] > total
-    assert number(r"Classes: (\d+)", done.stdout)[0] > total
-    assert number(r"Deepest nesting: (\d+)", done.stdout)[0] >= 3
-    slowest = done.stdout.partition("Slowest:\n")[2].splitlines()[:5]
+    assert number(r"adds up: (\d+) files, (\d+) parsed, (\d+) cannot be", census.stdout) == [total, parsed, failed]
+    assert number(r"Parsing: (\d+) of (\d+) tasks", census.stderr) == [total, total]
+    assert number(r"Functions: (\d+)", census.stdout)[0] > total
+    assert number(r"Classes: (\d+)", census.stdout)[0] > total
+    assert number(r"Deepest nesting: (\d+)", census.stdout)[0] >= 3
+    slowest = census.stdout.partition("Slowest:\n")[2].splitlines()[:5]
     assert all(re.fullmatch(r"  \d+\.\d{3} s '.+\.py'", line) for line in slowest)
     # A Python may come without its own tests, among which are the files that are broken on purpose.
-    assert ("SyntaxError" in done.stdout) == (failed > 0)
+    assert ("SyntaxError" in census.stdout) == (failed > 0)
 
 
-def test_crawl_agrees_with_the_disk_in_both_modes() -> None:
+def test_crawl_agrees_with_the_disk_in_both_modes(done: dict[str, subprocess.CompletedProcess[str]]) -> None:
     """Every page comes as it is, one is not there, and there were retries, in the same number in both modes."""
-    done = run("crawl.py")
-    assert done.returncode == 0, done.stderr
-    (pages,) = number(r"agree with the disk: (\d+) files each, and 1 page that is not there", done.stdout)
+    crawl = done["crawl.py"]
+    assert crawl.returncode == 0, crawl.stderr
+    (pages,) = number(r"agree with the disk: (\d+) files each, and 1 page that is not there", crawl.stdout)
     for name in ("fetch", "fetch_async"):
         pattern = rf"(?m)^{name}: (\d+) tasks in [\d.]+ s: (\d+) ok, (\d+) failed, (\d+) retries\."
-        total, fetched, failed, retries = number(pattern, done.stdout)
+        total, fetched, failed, retries = number(pattern, crawl.stdout)
         assert (total, fetched, failed) == (pages + 1, pages, 1)
         assert retries > 0
 

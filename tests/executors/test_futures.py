@@ -25,8 +25,8 @@ from celestialflow_core.errors import (
     WorkerCrashed,
     WorkerSetupError,
 )
-from celestialflow_core.executors import Call, FuturesExecutor
-from celestialflow_core.testing import Resources
+from celestialflow_core.executors import Call, FuturesExecutor, Work
+from celestialflow_core.testing import Resources, wait_until
 from celestialflow_core.testing._bench import Bench
 from celestialflow_core.testing._tasks import hold
 
@@ -340,6 +340,29 @@ class TestProcesses:
         assert len(bench.by_id()) <= 2
 
 
+class CarelessPool(ProcessPoolExecutor):
+    """Says that it is shut down while its processes go on, as one does whose own thread has died."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing."""
+
+
+def test_processes_of_a_pool_that_does_not_end_them_are_ended(on: Callable[..., Bench]) -> None:
+    """What a pool leaves behind at its shutdown is killed."""
+    made: list[CarelessPool] = []
+
+    def make() -> Pool:
+        made.append(CarelessPool(2, mp_context=SPAWN))
+        return made[-1]
+
+    bench = on(make).start(act)
+    bench.feed([("", 1)])
+    processes = list(made[0]._processes.values())
+    assert processes
+    bench.stop()
+    wait_until(lambda: all(process.exitcode is not None for process in processes))
+
+
 def _fail_to_start() -> None:
     os._exit(4)
 
@@ -448,3 +471,53 @@ class TestForeignSystems:
         bench.stop(grace=60.0)
         assert len(bench.by_id()) == 4
         pool.shutdown()
+
+
+def test_result_that_is_on_its_way_at_a_stop_is_not_heard_by_the_next_run() -> None:
+    """Taken up by the old run, delivered when the new one has begun: the new one numbers its calls from 0, too."""
+    listened, taken_up, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    class Late(Future[Any]):
+        def add_done_callback(self, fn: Any) -> None:
+            super().add_done_callback(fn)
+            listened.set()  # had it ended before, its result would be taken up in the thread that submits
+
+        def result(self, timeout: float | None = None) -> Any:
+            taken_up.set()
+            go_on.wait(30)
+            return super().result(timeout)
+
+    class OneThreadEach(Pool):
+        future: type[Future[Any]] = Late
+
+        def __init__(self) -> None:
+            self.threads: list[threading.Thread] = []
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            future = self.future()
+
+            def run() -> None:
+                listened.wait(30)
+                future.set_result(fn(*args, **kwargs))
+
+            self.threads.append(threading.Thread(target=run))
+            self.threads[-1].start()
+            return future
+
+    pool = OneThreadEach()
+    executor = FuturesExecutor(pool, 1)
+    first: list[Any] = []
+    second: list[Any] = []
+    executor.start(Work(lambda task: ("first", task)), first.append)
+    executor.submit([Call(0, (7,))])
+    assert taken_up.wait(30)
+    executor.stop(0)
+    executor.start(Work(lambda task: ("second", task)), second.append)
+    go_on.set()
+    pool.threads[0].join()
+    assert (first, second) == ([], [])
+    pool.future = Future
+    executor.submit([Call(0, (8,))])
+    pool.threads[1].join()
+    assert [value for successes in second for value in successes.values] == [("second", 8)]
+    executor.stop(1)

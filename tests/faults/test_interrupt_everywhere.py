@@ -32,9 +32,6 @@ FLAKY = 5  # a task that fails once
 
 Event = tuple[str, int, int]  # file, line, and which execution of it
 
-# Traces every line, so it wants an interpreter that nothing else has used: .ci/run gives it one.
-pytestmark = pytest.mark.soak
-
 
 class Plugin:
     """Hooks of every kind, so that every path of the driver is taken."""

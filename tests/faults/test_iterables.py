@@ -10,6 +10,7 @@ import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -91,15 +92,23 @@ def test_endless_iterable_is_pulled_no_further_than_the_bound(
 @pytest.mark.parametrize("mode", ["serial", "thread", "async"], indirect=True)
 def test_slow_iterable_holds_back_only_what_finishes_during_a_pull(mode: Any) -> None:
     """28: what is ready is handed over before each pull."""
-    manager = mode.manager(abs)
     taken: list[int] = []
     behind: list[int] = []
+    done: set[int] = set()
+
+    def job(task: int) -> int:
+        done.add(task)
+        return task
 
     def tasks() -> Iterator[int]:
         for task in range(4):
             behind.append(task - len(taken))
-            time.sleep(0.6)
+            if mode.parallel and task:
+                wait_until(partial(done.issuperset, [task - 1]))
+                time.sleep(0.1)  # in which what it has returned arrives
             yield task
+
+    manager = mode.manager(job)
 
     for outcome in manager.stream(tasks()):
         taken.append(outcome.task)

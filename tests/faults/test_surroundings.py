@@ -268,3 +268,26 @@ def test_full_and_read_only_log_folders_cost_one_warning(own_folder: Path, name:
         check=False,
     )
     expect_one_warning(done.stdout, done.stderr)
+
+
+@ALL
+def test_every_mode_works_inside_a_task_of_every_mode(mode: Any) -> None:
+    """15: four managers of their own in one task; also where one of the inner tasks fails."""
+
+    def outer(inner: str) -> Any:
+        def job(task: int) -> float:
+            return 10 / task
+
+        async def coroutine(task: int) -> float:
+            return 10 / task
+
+        chosen: Any = coroutine if inner == "async" else job
+        manager: TaskManager[int, float] = TaskManager(
+            chosen, inner, 2, enable_success_cache=True, log_dir=None, log_level="ERROR"
+        )
+        summary = manager.start([0, 1, 2])
+        return summary.failed, sorted(manager.get_success_dict().items())
+
+    manager = mode.manager(outer, enable_success_cache=True)
+    manager.start(MODES)
+    assert manager.success_dict == {inner: (1, [(1, 10.0), (2, 5.0)]) for inner in MODES}

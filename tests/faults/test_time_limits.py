@@ -15,7 +15,7 @@ from celestialflow_core.testing import wait_until
 
 TIMED = pytest.mark.parametrize("mode", ["thread", "async", "process"], indirect=True)
 OUTSIDE = pytest.mark.parametrize("mode", ["thread", "process"], indirect=True)
-LIMIT = 0.5
+LIMIT = 0.3
 
 
 @pytest.fixture
@@ -84,10 +84,10 @@ def test_next_call_starts_within_a_second(mode: Any, gate: Path) -> None:
 @OUTSIDE
 @pytest.mark.parametrize("busy", ["iterable", "hook", "consumer"])
 def test_busy_caller_delays_no_time_limit(mode: Any, gate: Path, busy: str) -> None:
-    """While the caller's thread is in user code, for four limits, a hung task is ended at its own."""
+    """While the caller's thread is in user code, for long, a hung task is ended at its own."""
 
     def dawdle() -> None:
-        wait_until(lambda: 0 in begun(gate) and time.time() - begun(gate)[0] > 4 * LIMIT, 60)
+        wait_until(lambda: 0 in begun(gate) and time.time() - begun(gate)[0] > LIMIT + 1.2, 60)
 
     class Plugin:
         @hookimpl
@@ -110,8 +110,8 @@ def test_busy_caller_delays_no_time_limit(mode: Any, gate: Path, busy: str) -> N
         if outcome.task == 9 and busy == "consumer":
             dawdle()
     assert {task: outcome.status for task, outcome in outcomes.items()} == {9: "success", 0: "error", 1: "success"}
-    assert time.time() - begun(gate)[0] > 4 * LIMIT
-    assert LIMIT <= outcomes[0].seconds < 3 * LIMIT
+    assert time.time() - begun(gate)[0] > LIMIT + 1.2
+    assert LIMIT <= outcomes[0].seconds < LIMIT + 1
 
 
 def test_loop_that_is_blocked_is_charged_to_nobody() -> None:

@@ -42,6 +42,20 @@ class Unspeakable(Exception):
     __repr__ = __str__
 
 
+class Elusive(Exception):
+    """Its __getattr__ raises what no caller of getattr expects."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+class Unreachable(Exception):
+    """Nothing can be read of it, not even its class."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
 def long_message(task: int) -> None:
     """5 MB of words."""
     raise ValueError("x" * 5_000_000)
@@ -60,6 +74,16 @@ def demanding(task: int) -> None:
 def unspeakable(task: int) -> None:
     """What cannot be shown."""
     raise Unspeakable
+
+
+def elusive(task: int) -> None:
+    """What getattr with a default cannot be asked of."""
+    raise Elusive("hidden")
+
+
+def unreachable(task: int) -> None:
+    """What isinstance cannot be asked of."""
+    raise Unreachable("far away")
 
 
 def deep_cause(task: int) -> None:
@@ -113,6 +137,8 @@ SCENES: list[tuple[Callable[[int], None], str, str]] = [
     (holding, "Holding", "held by a lock"),
     (demanding, "Demanding", "code 7, from the deep"),
     (unspeakable, "Unspeakable", ""),
+    (elusive, "Elusive", "hidden"),
+    (unreachable, "Unreachable", "far away"),
     (deep_cause, "ValueError", "link 2999"),
     (cycle_of_causes, "ValueError", "one"),
     (own_cause, "ValueError", "selfish"),
@@ -198,3 +224,43 @@ def test_nan_and_equal_numbers_keep_their_types(mode: Any) -> None:
     manager = mode.manager(repr, enable_duplicate_check=False, enable_success_cache=True)
     assert manager.start([0.0, -0.0, 1, 1.0, True]).succeeded == 5
     assert sorted(value for _, value in manager.get_success_pairs()) == ["-0.0", "0.0", "1", "1.0", "True"]
+
+
+@ALL
+def test_many_equal_tasks_run_once_each(mode: Any) -> None:
+    """24: of 100,000 tasks with 10,000 distinct ones as many run, and 90,000 are duplicates."""
+    manager = mode.manager(lambda task: (task, task), enable_success_cache=True)
+    summary = manager.start(number % 10_000 for number in range(100_000))
+    assert (summary.total, summary.succeeded, summary.duplicates) == (100_000, 10_000, 90_000)
+    assert manager.success_dict == {number: (number, number) for number in range(10_000)}
+
+
+class Evil:
+    """Nothing that identifies or shows it works."""
+
+    def __hash__(self) -> int:
+        raise RuntimeError("no hash")
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no equality")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@ALL
+@pytest.mark.parametrize("check", [True, False])
+def test_task_without_identity_is_its_own_error_or_just_runs(mode: Any, check: bool) -> None:
+    """21: with the duplicate check an error that names the hook; without it a task like any other, also shown."""
+    evil = Evil()
+    manager = mode.manager(
+        lambda task: type(task).__name__, enable_duplicate_check=check, log_dir="logs", log_level="INFO"
+    )
+    outcomes = {outcome.id: outcome for outcome in manager.stream([1, evil, 2])}
+    assert [outcomes[id].value for id in (0, 2)] == ["int", "int"]
+    assert outcomes[1].task is evil
+    if check:
+        assert "task_key" in "".join(outcomes[1].error.__notes__)
+    else:
+        assert outcomes[1].value == "Evil"
+    assert manager.summary.total == 3

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from celestialflow_core import Backoff, TaskManager
+from celestialflow_core.testing import wait_until
 
 
 def uneven(task: int) -> int:
@@ -101,11 +102,11 @@ def test_early_outcomes_of_an_ordered_stream_count() -> None:
     with manager.stream(tasks, ordered=True) as outcomes:
 
         def release() -> None:
-            deadline = time.monotonic() + 30
-            while manager.counts.succeeded < 7 and time.monotonic() < deadline:
-                time.sleep(0.001)
-            pulled.append(tasks.pulled)
-            gate.set()
+            try:
+                wait_until(lambda: manager.counts.succeeded >= 7)
+                pulled.append(tasks.pulled)
+            finally:
+                gate.set()
 
         pulled: list[int] = []
         thread = threading.Thread(target=release)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 from celestialflow_core._driver.results import Results
 from celestialflow_core._observe.interface import Settled
 from celestialflow_core._outcome import ErrorGroup, Outcome, SlowTask
 from celestialflow_core._text import text_of
+from celestialflow_core.errors import RemoteError
+from celestialflow_core.executors.frames import traceback_of
 
 __all__ = ["Account", "place_of"]
 
@@ -109,9 +110,8 @@ def _duration(row: tuple[float, int, Any, int | None]) -> float:
 
 def qualified_name(error: BaseException) -> str:
     """The exception's type as people write it: "ValueError", "json.decoder.JSONDecodeError"."""
-    remote = getattr(error, "type_name", None)
-    if isinstance(remote, str):
-        return remote
+    if isinstance(error, RemoteError):
+        return error.type_name
     kind = type(error)
     return (
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
@@ -124,7 +124,7 @@ def place_of(error: BaseException, text: str | None) -> str | None:
         places = _PLACE.findall(text)
         if places:
             return ":".join(places[-1])
-    traceback: TracebackType | None = error.__traceback__
+    traceback = traceback_of(error)
     if traceback is None:
         return None
     while traceback.tb_next is not None:

@@ -20,7 +20,7 @@ __all__ = ["start", "start_async", "stream", "stream_async"]
 def start(make_plan: Callable[[], Plan]) -> RunSummary:
     """Carry out the plan in the calling thread. It is made where a Ctrl-C cannot get in between."""
     with Guard() as guard:
-        shell = SyncShell(make_plan(), guard)
+        shell = _shell(make_plan, guard)
         shell.open()
         while not shell.step():
             pass
@@ -30,11 +30,19 @@ def start(make_plan: Callable[[], Plan]) -> RunSummary:
 def stream(make_plan: Callable[[], Plan]) -> OutcomeStream[Any, Any]:
     """Begin with the plan in the calling thread, and give its outcomes."""
     with Guard() as guard:
-        shell = SyncShell(make_plan(), guard)
+        shell = _shell(make_plan, guard)
         shell.open()
         outcomes: OutcomeStream[Any, Any] = OutcomeStream(shell)
         outcomes.answer()
     return outcomes
+
+
+def _shell(make_plan: Callable[[], Plan], guard: Guard) -> SyncShell:
+    try:
+        return SyncShell(make_plan(), guard)
+    except BaseException:
+        guard.release()  # there is no run that would do it at its end
+        raise
 
 
 async def start_async(make_plan: Callable[[], Plan]) -> RunSummary:

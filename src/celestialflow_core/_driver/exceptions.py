@@ -6,6 +6,7 @@ import traceback
 from typing import Any
 
 from celestialflow_core._text import cut
+from celestialflow_core.executors.frames import cause_of, context_of, traceback_of
 
 __all__ = ["annotate", "forget_locals"]
 
@@ -28,5 +29,5 @@ def forget_locals(error: BaseException) -> None:
     link: BaseException | None = error
     while link is not None and id(link) not in seen and len(seen) < _LINKS:
         seen.add(id(link))
-        traceback.clear_frames(link.__traceback__)
-        link = link.__cause__ or link.__context__
+        traceback.clear_frames(traceback_of(link))
+        link = cause_of(link) or context_of(link)

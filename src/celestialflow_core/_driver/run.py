@@ -121,13 +121,12 @@ class Run:
             engine = stage.engine
             if engine.waiting:
                 engine.wake(now)
-            if not stage.begun:
-                continue
-            if stage.inputs and (room > 0 or not self.outcomes):
-                stage.draw(now, room)
-            stage.fill(now)
+            if stage.begun:
+                if stage.inputs and (room > 0 or not self.outcomes):
+                    stage.draw(now, room)
+                stage.fill(now)
             # Duplicates, and what had no usable key or no arguments: the stage has settled tasks without a call, and
-            # may want others instead; and what comes of them may be for a stage that has had its turn.
+            # may want others instead.
             again = stage.flush() or again
             self._ask_stop(stage)
             if self._ended():

@@ -80,7 +80,7 @@ class OutcomeStream(Generic[T, R]):
         """End the run if Ctrl-C has been pressed: what waits for the consumer may keep it busy for long."""
         shell = self._shell
         if self.guard.presses:
-            shell.run.interrupted(KeyboardInterrupt())
+            shell.run.interrupted(self.guard.reason)
             self._close()
 
     def _close(self) -> None:

@@ -64,7 +64,7 @@ class SyncShell(Shell):
         run = self.run
         try:
             if self.guard.presses:
-                run.interrupted(KeyboardInterrupt())
+                run.interrupted(self.guard.reason)
                 return True
             wait = run.advance()
             if run.finished:

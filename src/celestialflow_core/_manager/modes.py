@@ -16,6 +16,7 @@ from celestialflow_core._driver.workers import is_async
 from celestialflow_core._manager.options import Options
 from celestialflow_core.executors.interface import AsyncExecutor, Executor
 from celestialflow_core.plugins import Registry
+from celestialflow_core.plugins.builtin import BuiltinFactory
 
 __all__ = ["Mode", "choose", "is_coroutine_function"]
 
@@ -95,6 +96,8 @@ def choose(execution_mode: Any, func: Callable[..., Any], options: Options, regi
         factory = registry.executor_factory(execution_mode)
         capabilities, awaits = getattr(factory, "capabilities", None), getattr(factory, "is_async", None)
         _check_option_names(execution_mode, getattr(factory, "options", None), options.executor_options)
+        if options.executor_options and isinstance(factory, BuiltinFactory):
+            _make_named(execution_mode, factory, options)  # which checks their values, and starts nothing
         return Mode(
             name=execution_mode,
             make=functools.partial(_make_named, execution_mode, factory, options),

@@ -92,7 +92,11 @@ class Closing:
                     continue
 
     def finish(self, seconds: float) -> None:
-        """Wait up to *seconds*, and kill what is still there then."""
-        if not self.wait(seconds) and self.can_kill:
+        """Wait up to *seconds*, and kill what is still there then.
+
+        Also where ``shutdown`` has returned: a pool whose own thread has died waits for no process.
+        """
+        self.wait(seconds)
+        if self.can_kill:
             self.kill()
             self.wait(5.0)

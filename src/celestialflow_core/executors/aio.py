@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 
 from celestialflow_core._call import Call, Calls, Result, Spread, args_of
-from celestialflow_core.errors import TaskAbandoned, TaskTimeout
+from celestialflow_core.errors import TaskAbandoned, TaskTimeout, WorkerSetupError
 from celestialflow_core.executors.frames import without_first_frame
 from celestialflow_core.executors.interface import CURRENT_WORKER, Deliver, Work, Worker, describe
 from celestialflow_core.executors.outbox import Outbox
@@ -193,7 +193,8 @@ class AsyncioExecutor:
                     self._running[index] = running = _Running(id, argument, monotonic())
                 try:
                     value = await (func(*argument) if type(argument) is Spread else func(argument))
-                except BaseException as error:
+                except BaseException as raised:
+                    error = without_first_frame(raised)
                     if isinstance(error, asyncio.CancelledError) and self._cancelled(index):
                         raise
                     if watched and running.cancelled_at is not None:
@@ -202,8 +203,8 @@ class AsyncioExecutor:
                     else:
                         self._running.pop(index, None)
                         own = not isinstance(error, KeyboardInterrupt)
-                        without_first_frame(error)
                         outbox.put_other(Result(id if own else -1, None, error, clock() - begin, index))
+                    del error
                     end = clock()
                 else:
                     end = clock()
@@ -225,6 +226,11 @@ class AsyncioExecutor:
                     breathe_at = begin + BREATH
         except asyncio.CancelledError:
             pass
+        except Exception as error:  # no memory for a result, say: without its call the run would wait for ever
+            failure = WorkerSetupError(f"Worker {index} failed between two calls: {error!r:.500}.")
+            failure.__cause__ = error
+            outbox.put_other(Result(-1, error=failure))
+            outbox.announce()
         finally:
             if self._workers.get(index) is task:
                 del self._workers[index]

@@ -17,6 +17,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor as Pool
+from functools import partial
 from time import monotonic, perf_counter
 
 import celestialflow_core.executors.worker as stub
@@ -66,7 +67,7 @@ class FuturesExecutor:
         self._deliver: Deliver | None = None
         self._work = Work(describe)
         self._function = stub.FunctionRef(describe)
-        self._flight = Flight(self._arrived, self._failed)
+        self._flight = self._new_flight()
         self._inquiry: Inquiry | None = None
         self._closing: Closing | None = None
         self._pace = Pace(worker_limit or 1)
@@ -83,10 +84,13 @@ class FuturesExecutor:
         """
         self._work = work
         self._function = stub.FunctionRef(work.func)
-        self._flight = Flight(self._arrived, self._failed)
+        self._flight = flight = self._new_flight()
         self._closing = None
         if self._make is not None:
-            self._inquiry = Inquiry(self._make, self._flight, self._launch, self._send, self._hand_over, self._end)
+            launch, send, hand_over, end = (
+                partial(verb, flight) for verb in (self._launch, self._send, self._hand_over, self._end)
+            )
+            self._inquiry = Inquiry(self._make, flight, launch, send, hand_over, end)
         pool = self._pool()
         if pool is not None and has_processes(pool):
             try:
@@ -101,7 +105,7 @@ class FuturesExecutor:
 
     def submit(self, calls: Sequence[Call]) -> None:
         """Send *calls* to the pool in batches. What the pool refuses is delivered as errors, never raised."""
-        self._split(Calls.of(calls), 0)
+        self._split(self._flight, Calls.of(calls), 0)
 
     def stop(self, grace: float) -> None:
         """Cancel what waits, give what runs *grace* seconds, and end a pool of our own with all its processes.
@@ -133,51 +137,63 @@ class FuturesExecutor:
         self._inquiry = self._closing = None
 
     # -- sending -----------------------------------------------------------------------------------------------------
+    # Everything from here on is said of one flight, so that what a batch does that ends late, after a stop and another
+    # start, is still said of its own.
+
+    def _new_flight(self) -> Flight:
+        def arrived(batch: Batch, returned: stub.Returned) -> None:
+            self._arrived(flight, batch, returned)
+
+        def failed(batch: Batch, error: BaseException) -> None:
+            self._failed(flight, batch, error)
+
+        flight = Flight(arrived, failed)
+        return flight
 
     def _pool(self) -> Pool | None:
         return self._given if self._inquiry is None else self._inquiry.pool
 
-    def _split(self, calls: Calls, reruns: int) -> None:
+    def _split(self, flight: Flight, calls: Calls, reruns: int) -> None:
         size = self._pace.size
         for begin in range(0, len(calls), size):
-            self._send(calls[begin : begin + size], reruns)
+            self._send(flight, calls[begin : begin + size], reruns)
 
-    def _send(self, calls: Calls, reruns: int) -> None:
-        if self._flight.stopping or (self._inquiry is not None and self._inquiry.takes(calls, reruns)):
+    def _send(self, flight: Flight, calls: Calls, reruns: int) -> None:
+        if flight.stopping or (self._inquiry is not None and self._inquiry.takes(calls, reruns)):
             return
-        self._launch(Batch(calls, reruns))
+        self._launch(flight, Batch(calls, reruns))
 
-    def _launch(self, batch: Batch) -> None:
-        self._flight.launch(self._pool(), self._function, batch, self._work.context)
+    def _launch(self, flight: Flight, batch: Batch) -> None:
+        flight.launch(self._pool(), self._function, batch, self._work.context)
 
     # -- receiving: in any thread, also inside of the pool's own -----------------------------------------------------
 
-    def _arrived(self, batch: Batch, returned: stub.Returned) -> None:
+    def _arrived(self, flight: Flight, batch: Batch, returned: stub.Returned) -> None:
         now = perf_counter()
         if returned.problem is not None:
-            self._end(function_error(returned.problem))
+            self._end(flight, function_error(returned.problem))
             return
-        with self._flight.changed:
+        with flight.changed:
             index = self._pace.learn(returned, batch.sent, now)
             self.slots = self._pace.slots
         returned.unpack()
         successes = Successes(returned.ids, returned.values, returned.seconds, [index] * len(returned.ids))
         if not returned.failures and not batch.reruns:
             if successes:
-                self._hand_over(successes)
+                self._hand_over(flight, successes)
         else:
             # In the order in which they ran: "so many failures in a row" must not depend on how a batch is sent.
             args = dict(zip(batch.calls.ids, batch.calls.args, strict=True))
             results = {one[0]: failure_result(one, args[one[0]], index, batch.reruns) for one in returned.failures}
             for one in successes:
                 results[one.id] = Result(one.id, one.value, None, one.seconds, index, reruns=batch.reruns)
-            self._hand_over([results[id] for id in batch.calls.ids if id in results])
+            self._hand_over(flight, [results[id] for id in batch.calls.ids if id in results])
         if returned.unstarted:
             # The batch stopped at its budget, so these are its last calls.
-            self._split(batch.calls[len(batch.calls) - len(returned.unstarted) :], batch.reruns)
+            self._split(flight, batch.calls[len(batch.calls) - len(returned.unstarted) :], batch.reruns)
 
-    def _failed(self, batch: Batch, error: BaseException) -> None:
-        if batch.alone or self._flight.stopping:
+    def _failed(self, flight: Flight, batch: Batch, error: BaseException) -> None:
+        if batch.alone or flight.stopping:
             return
         if self._inquiry is not None:
             self._inquiry.report(batch, error)
@@ -192,14 +208,14 @@ class FuturesExecutor:
                 honest = WorkerCrashed(named, note=f"The pool said: {reason_of(error)}. {ADVICE}")
             honest.__cause__ = error
             results.append(Result(call.id, error=honest, reruns=batch.reruns))
-        self._hand_over(results)
+        self._hand_over(flight, results)
 
-    def _hand_over(self, results: Delivery) -> None:
+    def _hand_over(self, flight: Flight, results: Delivery) -> None:
         with self._gate:
-            if self._deliver is not None:
+            if self._deliver is not None and flight is self._flight:
                 self._deliver(results)
 
-    def _end(self, error: CelestialFlowError) -> None:
+    def _end(self, flight: Flight, error: CelestialFlowError) -> None:
         """End the run, since no call of it can be run. Said once."""
-        if self._flight.close():
-            self._hand_over([Result(-1, error=error)])
+        if flight.close():
+            self._hand_over(flight, [Result(-1, error=error)])

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from celestialflow_core._call import Call
+from celestialflow_core.errors import WorkerSetupError
 from celestialflow_core.executors.interface import AsyncExecutor, Deliver, Work
 
 __all__ = ["LoopThread"]
 
+NO_MORE_THREADS = "The limit on processes and threads is reached (ulimit -u, or the container's pids limit)."
 PATIENCE = 0.5  # seconds that cancelled tasks have to end
 
 
@@ -54,7 +56,13 @@ class LoopThread:
         self._thread = threading.Thread(
             target=self._run, args=(work, deliver, started), name="celestialflow-loop", daemon=True
         )
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._thread = None
+            raise WorkerSetupError(
+                f"The thread of the event loop cannot be started: {error}. {NO_MORE_THREADS}"
+            ) from error
         try:
             started.result()
         except BaseException:
@@ -130,7 +138,11 @@ def _close(loop: asyncio.AbstractEventLoop, helpers: ThreadPoolExecutor) -> None
     loop.run_until_complete(loop.shutdown_asyncgens())
     # A thread that is stuck in a call of to_thread cannot be waited for; those that are free end at once.
     ending = threading.Thread(target=helpers.shutdown, kwargs={"cancel_futures": True}, daemon=True)
-    ending.start()
-    ending.join(PATIENCE)
+    try:
+        ending.start()
+    except RuntimeError:  # the limit on threads is reached, and so nobody waits
+        helpers.shutdown(wait=False, cancel_futures=True)
+    else:
+        ending.join(PATIENCE)
     loop.set_exception_handler(lambda *_: None)  # it would log every task that swallowed its cancellation
     loop.close()

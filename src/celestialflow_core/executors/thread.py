@@ -30,6 +30,7 @@ from celestialflow_core.executors.setup import Setup
 __all__ = ["ThreadExecutor"]
 
 DEFAULT_LIMIT = 32
+NO_MORE_THREADS = "The limit on processes and threads is reached (ulimit -u, or the container's pids limit)."
 MOST_AHEAD = 2048  # calls that wait in the queue at most
 
 
@@ -95,7 +96,8 @@ class ThreadExecutor:
                     f"Only {self.worker_limit} threads could be started: {error}", RuntimeWarning, stacklevel=3
                 )
             else:
-                self._outbox.put_other(Result(-1, error=WorkerSetupError(f"No thread could be started: {error}.")))
+                reason = f"No thread could be started: {error}. {NO_MORE_THREADS}"
+                self._outbox.put_other(Result(-1, error=WorkerSetupError(reason)))
                 self._outbox.announce()
             return False
         if index < len(self._threads):
@@ -190,6 +192,11 @@ class _Thread(threading.Thread):
         self.busy = False
         try:
             self._run_calls(worker)
+        except BaseException as error:  # no memory for a result, say: without its call the run would wait for ever
+            failure = WorkerSetupError(f"Thread {self.index} failed between two calls: {error!r:.500}.")
+            failure.__cause__ = error
+            self._outbox.put_other(Result(-1, error=failure))
+            self._outbox.announce()
         finally:
             self.busy = True
             try:

@@ -19,6 +19,11 @@ CHAIN_LIMIT = 8
 FRAMES_AT_EACH_END = 15
 GROUP_LIMIT = 5
 
+# Past what an exception class makes of reading its attributes; as in `frames`, which is not among what travels.
+_slots: Any = BaseException.__dict__
+_traceback_of, _cause_of = _slots["__traceback__"].__get__, _slots["__cause__"].__get__
+_context_of, _hides_context = _slots["__context__"].__get__, _slots["__suppress_context__"].__get__
+
 
 def safe_text(value: object, limit: int | None = None) -> str:
     """``str(value)``, cut to *limit* characters; a ``__str__`` that raises is named instead."""
@@ -58,10 +63,11 @@ def traceback_text(error: BaseException, skip: int = 0) -> str:
     while link is not None and id(link) not in seen and len(chain) < CHAIN_LIMIT:
         seen.add(id(link))
         chain.append((link, joint))
-        if link.__cause__ is not None:
-            link, joint = link.__cause__, "\nThe above exception was the direct cause of the following exception:\n\n"
-        elif link.__context__ is not None and not link.__suppress_context__:
-            link, joint = link.__context__, "\nDuring handling of the above exception, another exception occurred:\n\n"
+        cause, context = _cause_of(link), _context_of(link)
+        if cause is not None:
+            link, joint = cause, "\nThe above exception was the direct cause of the following exception:\n\n"
+        elif context is not None and not _hides_context(link):
+            link, joint = context, "\nDuring handling of the above exception, another exception occurred:\n\n"
         else:
             link = None
     pieces = [] if link is None else ["(earlier exceptions of the chain are left out)\n\n"]
@@ -82,20 +88,29 @@ def _cut(text: str) -> str:
 
 
 def _one(error: BaseException, skip: int = 0, depth: int = 0) -> Iterator[str]:
-    if error.__traceback__ is not None:
-        frames = list(_frames(error.__traceback__, skip))
+    trace = _traceback_of(error)
+    if trace is not None:
+        frames = list(_frames(trace, skip))
         if frames:
             yield "Traceback (most recent call last):\n"
         yield from frames
     yield f"{type_name(error)}: {safe_text(error)}".removesuffix(": ") + "\n"
-    notes = getattr(error, "__notes__", None)
+    notes = _notes_of(error)
     for note in notes[:GROUP_LIMIT] if isinstance(notes, list) else ():
         yield safe_text(note) + "\n"
-    if isinstance(error, BaseExceptionGroup) and depth < 3:
+    if issubclass(type(error), BaseExceptionGroup) and depth < 3:
+        assert isinstance(error, BaseExceptionGroup)
         for number, part in enumerate(error.exceptions[:GROUP_LIMIT], 1):
             lines = "".join(_one(part, 0, depth + 1)).splitlines(keepends=True)
             yield f"  {number} of {len(error.exceptions)} in the group:\n"
             yield from (f"    {line}" for line in lines)
+
+
+def _notes_of(error: BaseException) -> object:
+    try:
+        return getattr(error, "__notes__", None)
+    except Exception:  # its own __getattr__
+        return None
 
 
 def _frames(trace: TracebackType, skip: int) -> Iterator[str]:

@@ -287,8 +287,8 @@ def run_batch(function: FunctionRef, calls: Shipment, budget: float = float("inf
                 os._exit(1)
             now = perf_counter()
             # Without our own frame, which refers to the batch, and through it to the error.
-            trace = error.__traceback__
-            error.__traceback__ = trace and trace.tb_next
+            trace = BaseException.__dict__["__traceback__"].__get__(error)
+            BaseException.with_traceback(error, trace and trace.tb_next)
             returned.failures.append((ids[position], now - before, RAISED, error))
             del trace
         else:

@@ -45,10 +45,16 @@ class Family:
 def key_of_outcome(task: Any) -> Any:
     """The key of a task that a graph made: of an outcome its stage and key, of a family its root's; or None."""
     if isinstance(task, Family):
-        return ("family", task.root.stage, key_of(task.root.key))
+        return ("family", task.root.stage, _key_inside(task.root.key))
     if isinstance(task, Outcome):
-        return ("outcome", task.stage, key_of(task.key))
+        return ("outcome", task.stage, _key_inside(task.key))
     return None
+
+
+def _key_inside(key: Any) -> Any:
+    """Of a task that nobody asked for its key (its stage has the duplicate check off) the key is the task itself."""
+    made = key_of_outcome(key)
+    return key_of(key if made is None else made)
 
 
 class Member:

@@ -122,11 +122,11 @@ class Way:
         """Make tasks of as many items as the targets want.
 
         Returns:
-            How many, the families of which one result less is pending, and whether more is wanted of an iterator that
-            takes its time.
+            How many, the families of which one result less is pending, and whether there is more to do at once: a
+            result less is held, or an iterator takes its time.
         """
         made = 0
-        slow = False
+        again = False
         fewer: list[FamilyTree] = []
         while self.springs:
             wanted = self._wanted(room - made)
@@ -140,6 +140,7 @@ class Way:
                 self._pass(spring, begin, items, now)
             finally:
                 if spring.dry:
+                    again = True
                     self.springs.popleft()
                     self.load.waiting -= 1
                     if spring.family is not None:
@@ -147,21 +148,22 @@ class Way:
             if spring.interrupt is not None:
                 raise spring.interrupt
             if not spring.dry and len(items) < wanted:
-                slow = True
+                again = True
                 break
-        return made, fewer, slow
+        return made, fewer, again
 
     def _wanted(self, room: int) -> int:
         """How many items to take. All targets get each of them, so they want as many as the slowest of them.
 
-        While the run has room a fast one need not wait for a slow one: then what that does not want yet waits for it.
-        The same holds between edges that explode one iterator.
+        While the run has room a fast one need not wait for a slow one: then what that does not want yet waits for it,
+        as everything waits for one that has not begun. The same holds between edges that explode one iterator.
         """
         appetites = [
             stage.appetite(room, channel.unbounded) - len(channel)
             for stage, channel in zip(self.targets, self.channels, strict=True)
+            if stage.begun
         ]
-        wanted = max(min(appetites), min(max(appetites), room))
+        wanted = max(min(appetites), min(max(appetites), room)) if appetites else 0
         return min(wanted, room) if self.springs[0].ahead else wanted
 
     def _pass(self, spring: Spring, begin: int, items: Sequence[Any], now: float) -> None:

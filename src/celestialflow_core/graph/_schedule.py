@@ -46,9 +46,9 @@ class Schedule:
         again = False
         for junction, way in self._springs:
             if way.springs:
-                made, fewer, slow = way.pump(room, now)
+                made, fewer, more = way.pump(room, now)
                 room -= made
-                again = again or slow
+                again = again or more
                 for family in fewer:
                     junction.fewer(family)
         for stage in list(self._held_back):

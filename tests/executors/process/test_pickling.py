@@ -12,7 +12,8 @@ from celestialflow_core._call import Spread
 from celestialflow_core.errors import NotPicklable, RemoteError, WorkerSetupError
 from celestialflow_core.executors.interface import Work
 from celestialflow_core.executors.process import ProcessExecutor, leasing, wire
-from celestialflow_core.executors.process._worker import Packed, _framed_items, _plain_items, _results
+from celestialflow_core.executors.process._parcels import LARGE, Packed, framed_items, plain_items
+from celestialflow_core.executors.process._parcels import results as messages
 from celestialflow_core.executors.process.pickling import Outgoing, decode
 
 ATOM = st.one_of(
@@ -28,8 +29,8 @@ def _across(args, limit):
     body = bytearray(data[16:])
     assert size == len(body)
     if kind == wire.FRAMED_LEASE:
-        return kind, list(map(decode, _framed_items(count, body)))[:limit]
-    items, _, spread = _plain_items(count, body)
+        return kind, list(map(decode, framed_items(count, body)))[:limit]
+    items, spread = plain_items(count, body)
     return kind, list(items if spread else zip(items, strict=True))[:limit]
 
 
@@ -48,14 +49,22 @@ def test_plain_and_framed_leases_carry_the_same(args):
 @settings(max_examples=60, deadline=None)
 def test_plain_and_framed_results_carry_the_same(values):
     """Results come back the same whether or not one among them needs a frame of its own."""
-    kind, body = _results(values)
+    ((kind, _, body),) = messages(values)
     assert kind == wire.PLAIN_RESULTS
     head = bytes(8 * len(values))
     _, plain, _ = leasing.results_of(kind, len(values), bytearray(head + b"".join(body)))
-    kind, body = _results([*values, Packed(b"x", False)])
+    ((kind, _, body),) = messages([*values, Packed(b"x", False)])
     head = bytes(8 * (len(values) + 1))
     _, _, framed = leasing.results_of(kind, len(values) + 1, bytearray(head + b"".join(body)))
     assert repr(plain) == repr([decode(frame) for _, frame in framed[:-1]]) == repr(values)
+
+
+@pytest.mark.parametrize("large", [bytes(LARGE + 1), Packed(bytes(LARGE + 1), False)], ids=["plain", "framed"])
+def test_large_results_travel_alone(large):
+    """So that one for which the other side has no memory takes no other with it."""
+    assert [count for _, count, _ in messages([1, 2, 3])] == [3]
+    assert [count for _, count, _ in messages([1, large, 3])] == [1, 1, 1]
+    assert [count for _, count, _ in messages([large])] == [1]
 
 
 def test_calls_of_a_lease_share_no_object(run):

@@ -14,6 +14,7 @@ import pytest
 from celestialflow_core.errors import WorkerSetupError
 from celestialflow_core.executors.interface import current_worker
 from celestialflow_core.executors.process import ProcessExecutor
+from celestialflow_core.executors.process._worker import NO_THREAD
 from celestialflow_core.executors.process.cgroup import cpus_of_quota, oom_kills, usable_cpus
 from celestialflow_core.executors.process.staffing import Staffing
 
@@ -200,15 +201,16 @@ def test_deaths_at_the_start_end_the_run_only_if_nobody_works():
 
     staff = Staffing(8)
     for _ in range(5):
-        staff.died_at_start(Dead, 0)
-        staff.died_at_start(Dead, 0)
+        staff.died_at_start(Dead, 0, 0)
+        staff.died_at_start(Dead, 0, 0)
         staff.worked(first=False)
-    staff.died_at_start(Dead, 2)
+    staff.died_at_start(Dead, 2, 3)
     assert staff.limit == 2
+    staff.tell()
     assert "others end before they can run a call (signal 9: no licence)" in staff.warnings[0]
-    staff.died_at_start(Dead, 0)
+    staff.died_at_start(Dead, 0, 0)
     with pytest.raises(WorkerSetupError, match="3 worker processes in a row") as caught:
-        staff.died_at_start(Dead, 0)
+        staff.died_at_start(Dead, 0, 0)
     assert caught.value.details == "no licence\n"
 
 
@@ -219,10 +221,27 @@ def test_refused_processes_shrink_the_staff_or_end_the_run():
     staff.refused(refusal, 3)
     staff.refused(refusal, 2)
     assert staff.limit == 2
+    staff.tell()
+    staff.refused(refusal, 1)
+    staff.tell()
     assert len(staff.warnings) == 1
-    assert staff.warnings[0].startswith("Running with 3 of 8 worker processes: [Errno 11]")
+    assert staff.warnings[0].startswith("Running with 2 of 8 worker processes: [Errno 11]")
     with pytest.raises(WorkerSetupError, match="ulimit -u"):
         staff.refused(refusal, 0)
+
+
+def test_workers_without_room_for_a_thread_make_room_for_one_another():
+    """Each death leaves as many as are there; the last one tries three times, and then it is the end."""
+
+    class Cramped:
+        exitcode = NO_THREAD
+
+    staff = Staffing(8)
+    for present in (4, 3, 2, 1, 0, 0):
+        staff.died_at_start(Cramped, 0, present)
+        assert staff.limit == max(1, present)
+    with pytest.raises(WorkerSetupError, match="second thread.*ulimit -u"):
+        staff.died_at_start(Cramped, 0, 0)
 
 
 def test_worker_loads_only_what_it_needs(run):

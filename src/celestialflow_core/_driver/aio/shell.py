@@ -98,6 +98,9 @@ class AsyncShell(Shell):
                 moved = True
             else:
                 self._sources.rotate(-1)
+            if isinstance(source, Source) and source.interrupt is not None:
+                run.keep(stage, tasks)
+                raise source.interrupt
             if tasks:
                 run.take(stage, tasks)
                 moved = True

@@ -29,6 +29,7 @@ from queue import SimpleQueue
 from types import GeneratorType
 from typing import Any
 
+import celestialflow_core.executors.process._parcels as parcels
 import celestialflow_core.executors.process.failures as failures
 import celestialflow_core.executors.process.marks as marks
 import celestialflow_core.executors.process.stacks as stacks
@@ -36,29 +37,22 @@ import celestialflow_core.executors.process.wire as wire
 from celestialflow_core.executors.process.classes import hold_classes
 from celestialflow_core.executors.process.marks import Marker
 from celestialflow_core.executors.process.memory import ENDED, SINCE, STARTED, lines, stack_start
-from celestialflow_core.executors.process.pickling import ATOMS, decode, encode_from_worker
+from celestialflow_core.executors.process.pickling import ATOMS, decode
 from celestialflow_core.executors.tracebacks import traceback_text
 
-__all__ = ["CONNECTION_LOST", "main"]
+__all__ = ["CONNECTION_LOST", "NO_THREAD", "main"]
 
 CONNECTION_LOST = 83
 """The exit status of a worker whose task has closed the connection."""
+
+NO_THREAD = 84
+"""The exit status of a worker for whose second thread the system had no room."""
 
 _PATIENCE = 0.005  # seconds that a finished result may wait while later calls run
 _GATHERING = 0.001  # seconds of work below which results wait for those of the next lease
 
 _noticed: list[Marker | None] = []
 """What has to be seen to when a call has ended: marks in streams that it wrote to, None in a process that it forked."""
-
-
-class Packed:
-    """A value or an error as its frame."""
-
-    __slots__ = ("frame", "is_error")
-
-    def __init__(self, frame: bytes, is_error: bool) -> None:
-        self.frame = frame
-        self.is_error = is_error
 
 
 class Lease:
@@ -90,7 +84,7 @@ def main(connection: int, memory: int, slot: int, index: int, parent: int) -> No
     hold_classes()
     os.register_at_fork(before=_flush_streams, after_in_child=lambda: _noticed.append(None))
     first = wire.receive(connection)
-    if first is None:
+    if first is None or first[2] is None:
         os._exit(0)
     counts, times = lines(mmap(memory, 0), slot)
     stacks.answer_from_now_on(memory, stack_start(slot))
@@ -98,15 +92,6 @@ def main(connection: int, memory: int, slot: int, index: int, parent: int) -> No
     preamble = decode(first[2])
     marks.install(preamble["token"], counts, _noticed)
     _Worker(connection, counts, times, index, preamble).serve()
-
-
-class _Unfit(BaseException):
-    """What could not be unpickled or pickled: not raised by the function."""
-
-    def __init__(self, kind: int, error: BaseException) -> None:
-        super().__init__(kind, error)
-        self.kind = kind
-        self.error = error
 
 
 class _Worker:
@@ -136,7 +121,10 @@ class _Worker:
 
     def serve(self) -> None:
         """Set up, run leases until told to end, tear down, and leave."""
-        threading.Thread(target=self._listen, name="celestialflow-listener", daemon=True).start()
+        try:
+            threading.Thread(target=self._listen, name="celestialflow-listener", daemon=True).start()
+        except RuntimeError:
+            os._exit(NO_THREAD)
         self._set_up()
         while True:
             lease = self._queue.get()
@@ -217,6 +205,7 @@ class _Worker:
         """Run the calls of *lease*, as far as the listener does not take them away."""
         func, framed, spread, items = self._func, lease.framed, lease.spread, lease.items
         counts, times, clock = self._counts, self._times, time.monotonic
+        unpacked, packed = parcels.unpacked, parcels.packed
         add_value, add_seconds = self._values.append, self._seconds.append
         started = counts[STARTED]
         now = clock()
@@ -229,14 +218,14 @@ class _Worker:
                 counts[STARTED] = started
                 try:
                     if framed:
-                        args = _unpacked(args)
+                        args = unpacked(args)
                     value = func(*args) if spread else func(args)
                     if type(value) not in ATOMS:
-                        value = Packed(_packed(value), False)
+                        value = packed(value)
                 except BaseException as error:
                     if _noticed:
                         _attend()
-                    value = Packed(failures.pack(*_sorted_out(error)), True)
+                    value = parcels.error_frame(error)
                 if _noticed:
                     _attend()
                 args = None
@@ -260,8 +249,11 @@ class _Worker:
                 return
             values, seconds = self._values[:count], self._seconds[:count]
             del self._values[:count], self._seconds[:count]
-            kind, body = _results(values)
-            self._write(wire.message(kind, count, [array("d", seconds).tobytes(), *body]), count)
+            sent = 0
+            for kind, some, body in parcels.results(values):
+                took = array("d", seconds[sent : sent + some]).tobytes()
+                self._write(wire.message(kind, some, [took, *body]), count)
+                sent += some
             self._sent_at = time.monotonic()
 
     def _send(self, kind: int, count: int = 0, body: list[bytes] | None = None) -> None:
@@ -287,6 +279,13 @@ class _Worker:
     def _listen(self) -> None:
         # The stack that is asked for is the main thread's.
         signal.pthread_sigmask(signal.SIG_BLOCK, {stacks.ASK_FOR_STACK})
+        try:
+            self._serve_connection()
+        except BaseException as error:  # no memory left, or a task has changed what this needs: nobody would hear us
+            os.write(2, traceback_text(error).encode("utf-8", "replace"))
+            os._exit(1)
+
+    def _serve_connection(self) -> None:
         poller = select.poll()
         poller.register(self._connection, select.POLLIN)
         while True:
@@ -300,11 +299,11 @@ class _Worker:
             if received is None:
                 os._exit(0)
             kind, count, body = received
-            if kind == wire.PLAIN_LEASE:
-                self._enqueue(*_plain_items(count, body))
-            elif kind == wire.FRAMED_LEASE:
-                self._enqueue(_framed_items(count, body), True, True)
-            elif kind == wire.DEFINE:
+            if kind == wire.FRAMED_LEASE or (kind == wire.PLAIN_LEASE and body is None):
+                self._enqueue(parcels.framed_items(count, body), True, True)
+            elif kind == wire.PLAIN_LEASE and body is not None:
+                self._enqueue_plain(count, body)
+            elif kind == wire.DEFINE and body is not None:
                 self._queue.put(body)
             elif kind == wire.HAND_BACK:
                 self._hand_back(count)
@@ -317,6 +316,14 @@ class _Worker:
         """Whether a finished result may have to wait behind a call that runs."""
         unfinished = self._received - self._finished
         return unfinished > 1 or (unfinished == 1 and (self._live[-1].count > 1 or bool(self._seconds)))
+
+    def _enqueue_plain(self, count: int, body: bytearray) -> None:
+        try:
+            items, spread = parcels.plain_items(count, body)
+        except MemoryError:
+            self._enqueue(parcels.framed_items(count, None), True, True)
+        else:
+            self._enqueue(items, False, spread)
 
     def _enqueue(self, items: deque[Any], framed: bool, spread: bool) -> None:
         while self._live and not self._live[0].items:
@@ -336,55 +343,6 @@ class _Worker:
                     break  # the main thread was faster
                 given += 1
         self._send(wire.HANDED_BACK, given)
-
-
-def _plain_items(count: int, body: bytearray) -> tuple[deque[Any], bool, bool]:
-    """The items of a lease of atoms, and what `Lease` is told about them."""
-    view = memoryview(body)
-    arity = int.from_bytes(view[:4], "little")
-    if arity == 1:
-        return deque(decode(view[4:])), False, False
-    if not arity:
-        return deque(repeat((), count)), False, True
-    return deque(zip(*[iter(decode(view[4:]))] * arity, strict=True)), False, True
-
-
-def _framed_items(count: int, body: bytearray) -> deque[memoryview]:
-    view = memoryview(body)
-    return deque(wire.frames_of(view[8 * count :], view[: 8 * count].cast("Q").tolist()))
-
-
-def _unpacked(frame: memoryview) -> tuple[Any, ...]:
-    try:
-        args: tuple[Any, ...] = decode(frame)
-    except BaseException as error:
-        raise _Unfit(failures.ARGUMENT, error) from None
-    return args
-
-
-def _packed(value: object) -> bytes:
-    try:
-        return encode_from_worker(value)
-    except BaseException as error:
-        raise _Unfit(failures.RESULT, error) from None
-
-
-def _sorted_out(error: BaseException) -> tuple[BaseException, int]:
-    return (error.error, error.kind) if isinstance(error, _Unfit) else (error, failures.RAISED)
-
-
-def _results(values: list[Any]) -> tuple[int, list[bytes]]:
-    """The kind and the body of a message with *values*: one pickle where all are atoms, else a frame each."""
-    if Packed not in set(map(type, values)):
-        return wire.PLAIN_RESULTS, [pickle.dumps(values, 5)]
-    table: list[int] = []
-    frames: list[bytes] = []
-    for value in values:
-        is_error = isinstance(value, Packed) and value.is_error
-        frame = value.frame if isinstance(value, Packed) else pickle.dumps(value, 5)
-        table.append(len(frame) << 1 | is_error)
-        frames.append(frame)
-    return wire.FRAMED_RESULTS, [wire.table_of(table), *frames]
 
 
 def _attend() -> None:

@@ -40,7 +40,7 @@ class Packing:
 
     __slots__ = ("buffers", "refused", "taken")
 
-    def __init__(self, buffers: list[wire.Buffer], taken: int, refused: list[tuple[int, NotPicklable]]) -> None:
+    def __init__(self, buffers: list[wire.Buffer], taken: int, refused: list[tuple[int, Exception]]) -> None:
         self.buffers = buffers
         self.taken = taken
         self.refused = refused
@@ -71,21 +71,31 @@ def pack(args: Sequence[Any], outgoing: Outgoing) -> Packing:
     plain = atoms_of(args)
     if plain is not None:
         arity, flat = plain
-        body = [arity.to_bytes(4, "little"), pickle.dumps(flat, 5)]
-        return Packing(wire.message(wire.PLAIN_LEASE, len(args), body), len(args), [])
+        try:
+            body = [arity.to_bytes(4, "little"), pickle.dumps(flat, 5)]
+        except MemoryError:
+            pass  # tried again below, call by call
+        else:
+            return Packing(wire.message(wire.PLAIN_LEASE, len(args), body), len(args), [])
     buffers: list[wire.Buffer] = []
     frames: list[bytes] = []
-    refused: list[tuple[int, NotPicklable]] = []
+    refused: list[tuple[int, Exception]] = []
     size = taken = 0
     for position, each in enumerate(map(args_of, args)):
         taken += 1
         try:
             frame, definitions = outgoing.encode(each)
+        except MemoryError:
+            refused.append((position, MemoryError(f"There is not enough memory to pickle {describe(each)}.")))
+            continue
         except BaseException as error:  # code of the user's runs in a pickler, and may raise anything
             refused.append((position, _not_picklable(each, error)))
             continue
         if definitions is not None:
             buffers += wire.message(wire.DEFINE, 0, [definitions])
+        if frames and len(frame) > _LEASE_BYTES:
+            taken -= 1  # it goes alone: should it not fit in the worker's memory, no other call is the worse for it
+            break
         frames.append(frame)
         size += len(frame)
         if size > _LEASE_BYTES:
@@ -115,30 +125,51 @@ def _blame(args: Args, number: int | None) -> str:
     return f"Argument {number} of {describe(args)}" if number else f"An argument of {describe(args)}"
 
 
-def results_of(kind: int, count: int, body: bytearray) -> tuple[list[float], list[Any] | None, list[tuple[bool, Any]]]:
+def results_of(
+    kind: int, count: int, body: bytearray | None
+) -> tuple[list[float], list[Any] | None, list[tuple[bool, Any]]]:
     """Take a message of results apart.
 
     Returns:
-        The seconds of each; the values if all are there at once, else None; else each as (is it an error, its frame).
+        The seconds of each, 0.0 where they are lost; the values if all are there at once, else None; else each as
+        (is it an error, its frame), the frame None where there was no memory for it.
     """
+    if body is None:
+        return [0.0] * count, None, [(False, None)] * count
     view = memoryview(body)
     seconds: list[float] = list(view[: 8 * count].cast("d"))
     if kind == wire.PLAIN_RESULTS:
-        return seconds, decode(view[8 * count :]), []
+        try:
+            return seconds, decode(view[8 * count :]), []
+        except MemoryError:
+            return seconds, None, [(False, None)] * count
     table = view[8 * count : 16 * count].cast("Q").tolist()
     frames = wire.frames_of(view[16 * count :], [entry >> 1 for entry in table])
     return seconds, None, [(bool(entry & 1), frame) for entry, frame in zip(table, frames, strict=True)]
 
 
 def result_of(
-    id: int, args: Args, seconds: float, worker: int, is_error: bool, frame: Any, *, reruns: int, output: OutputOf
+    id: int,
+    args: Args,
+    seconds: float | None,
+    worker: int,
+    is_error: bool,
+    frame: Any,
+    *,
+    reruns: int,
+    output: OutputOf,
 ) -> Result:
     """The result in one *frame*."""
     if is_error:
         error, trace = failures.unpack(frame, describe(args), lambda: _blame(args, _unpickling_culprit(args)))
         return Result(id, None, error, seconds, worker, trace, output(), reruns)
     try:
+        if frame is None:
+            raise MemoryError
         return Result(id, decode(frame), None, seconds, worker, reruns=reruns)
+    except MemoryError:
+        lack = MemoryError(f"The result of {describe(args)} does not fit in the memory of this process.")
+        return Result(id, None, lack, seconds or None, worker, None, output(), reruns)
     except BaseException as error:  # code of the user's runs in an unpickler, and may raise anything
         advice = "It was pickled in the worker, but could not be rebuilt here; look at its __reduce__ or __setstate__."
         reason = NotPicklable(f"The result of {describe(args)}", failures.reason_of(error), advice)

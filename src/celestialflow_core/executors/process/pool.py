@@ -274,7 +274,7 @@ class Pool:
                 ids, args = handle.calls.take_last(count)
                 if not self._stopping:
                     self._backlog.prepend(ids, args)
-            elif kind == wire.SETUP_FAILED:
+            elif kind == wire.SETUP_FAILED and body is not None:
                 reason, details = pickle.loads(body)
                 raise WorkerSetupError(reason, details)
 
@@ -284,8 +284,10 @@ class Pool:
             handle.asked += 1
             self._crew.send(handle, wire.message(wire.HAND_BACK, _ALL))
 
-    def _take_results(self, handle: Handle, kind: int, count: int, body: bytearray) -> None:
+    def _take_results(self, handle: Handle, kind: int, count: int, body: bytearray | None) -> None:
         self._staffing.worked(first=not handle.done)
+        if self._staffing.untold is not None and all(each.ready for each in self._handles):
+            self._staffing.tell()
         ids, args = handle.calls.take(count)
         handle.done += count
         handle.alone = False
@@ -309,7 +311,13 @@ class Pool:
         handle.output.forget(handle.done)
 
     def _deliver_reruns(
-        self, handle: Handle, ids: list[int], args: Any, seconds: list[float], values: list[Any] | None, framed: Any
+        self,
+        handle: Handle,
+        ids: list[int],
+        args: Any,
+        seconds: list[float],
+        values: list[Any] | None,
+        framed: Any,
     ) -> None:
         reruns = [self._reruns.pop(id, 0) for id in ids]
         if values is None:
@@ -349,7 +357,8 @@ class Pool:
         waiting = bool(handle.calls.ids)
         self._settle(handle, verdict, overran=innocent and handle.condemned == started)
         if not started and not innocent and not self._stopping and (waiting or not handle.ready):
-            self._staffing.died_at_start(handle, sum(1 for other in self._handles if other.done))
+            at_work = sum(1 for other in self._handles if other.done)
+            self._staffing.died_at_start(handle, at_work, len(self._handles))
             self._publish_slots()
 
     def _settle(self, handle: Handle, verdict: Verdict, *, overran: bool) -> None:
@@ -414,4 +423,5 @@ class Pool:
 
     def close(self) -> None:
         """End every worker that is left, and give back all but the wake-up descriptor."""
+        self._staffing.tell()
         self._crew.close()

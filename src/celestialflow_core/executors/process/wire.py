@@ -57,7 +57,8 @@ _SMALL = 65_536
 _MANY = 64  # buffers in one system call; the kernel's own limit is 1024
 
 Buffer = bytes | bytearray | memoryview
-Message = tuple[int, int, bytearray]
+Message = tuple[int, int, "bytearray | None"]
+"""Kind, count and body; a body for which there was no memory is skipped and None."""
 
 
 def message(kind: int, count: int = 0, body: Sequence[Buffer] = ()) -> list[Buffer]:
@@ -104,8 +105,21 @@ def receive(fd: int) -> Message | None:
     if not _fill(fd, header):
         return None
     kind, count, size = _HEADER.unpack(header)
-    body = bytearray(size)
+    try:
+        body = bytearray(size)
+    except MemoryError:
+        return (kind, count, None) if _skip(fd, size) else None
     return (kind, count, body) if _fill(fd, body) else None
+
+
+def _skip(fd: int, size: int) -> bool:
+    scrap = memoryview(bytearray(_SMALL))
+    while size:
+        got = os.readv(fd, [scrap[:size]])
+        if not got:
+            return False
+        size -= got
+    return True
 
 
 def _fill(fd: int, buffer: bytearray) -> bool:
@@ -159,14 +173,15 @@ class Sender:
 class Receiver:
     """Receives messages from a descriptor that does not block."""
 
-    __slots__ = ("_body", "_count", "_fd", "_head", "_kind", "_view", "ended")
+    __slots__ = ("_at_head", "_body", "_count", "_fd", "_head", "_kind", "_to_skip", "_view", "ended")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._head = bytearray(_HEADER.size)
         self._view = memoryview(self._head)
+        self._at_head = True
         self._body: bytearray | None = None
-        self._kind = self._count = 0
+        self._kind = self._count = self._to_skip = 0
         self.ended = False
         """Whether the end of the stream was seen."""
 
@@ -184,12 +199,27 @@ class Receiver:
                     self.ended = True
                     return
                 self._view = self._view[got:]
-            if self._body is None:
+            if self._at_head:
+                self._at_head = False
                 self._kind, self._count, size = _HEADER.unpack(self._head)
-                self._body = bytearray(size)
-                self._view = memoryview(self._body)
+                self._make_room(size)
+            elif self._to_skip:
+                self._skip(self._to_skip)
             else:
                 whole = (self._kind, self._count, self._body)
+                self._at_head = True
                 self._body = None
                 self._view = memoryview(self._head)
                 yield whole
+
+    def _make_room(self, size: int) -> None:
+        try:
+            self._body = bytearray(size)
+        except MemoryError:
+            self._skip(size)
+        else:
+            self._view = memoryview(self._body)
+
+    def _skip(self, size: int) -> None:
+        self._view = memoryview(bytearray(min(size, _SMALL)))
+        self._to_skip = size - len(self._view)

@@ -21,7 +21,7 @@ from celestialflow_core.graph import Family
 
 MOST = 250  # tasks in a world
 Key: TypeAlias = tuple[Any, ...]
-"""Begins with what it is a key of (below). Of a thing its level and number follow, else the stage and the key inside."""
+"""Begins with what it is a key of (below). Of a thing its level and number follow, else the stage and a key."""
 
 THING, OUTCOME, FAMILY, MANY = range(4)
 
@@ -156,7 +156,7 @@ class Fate:
 
 @attrs.frozen
 class Child:
-    """A task that comes of another. *slot*: the edge, the target and the item; *refused*: the error that it begins as."""
+    """A task that comes of another. *slot*: edge, target and item; *refused*: the error that it begins as."""
 
     slot: tuple[int, int, int]
     target: int

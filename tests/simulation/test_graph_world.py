@@ -26,7 +26,6 @@ import pytest
 
 from celestialflow_core import (
     Backoff,
-    GraphError,
     Outcome,
     RunSummary,
     Stop,
@@ -40,10 +39,9 @@ from celestialflow_core._driver.run import Run
 from celestialflow_core.executors import Call, Result
 from celestialflow_core.graph import Family, _launch
 from tests.simulation.graph_script import (
+    NOTHING,
     THING,
     EdgeScript,
-    GraphScript,
-    NOTHING,
     Key,
     Model,
     NoArguments,
@@ -225,7 +223,7 @@ class GraphWorld:
         self.managers = [self._manager(dice, stage) for stage in range(number)]
         self.graph = TaskGraph(
             "world",
-            max_in_flight=self.max_in_flight,
+            max_in_flight=None if self.staged else self.max_in_flight,
             schedule="staged" if self.staged else "streaming",
             stop=self.stop,
             log_dir=None,
@@ -395,8 +393,9 @@ class GraphWorld:
 
     def _where(self) -> str:
         return "; ".join(
-            f"{stage.name}: {stage.engine.ready} ready, {stage.engine.running} running, {stage.engine.waiting} waiting, "
-            f"{[len(channel) for channel in stage.inputs]} before, {stage.outlet.held()} held, begun={stage.begun}"
+            f"{stage.name}: {stage.engine.ready} ready, {stage.engine.running} running, "
+            f"{stage.engine.waiting} waiting, {[len(channel) for channel in stage.inputs]} before, "
+            f"{stage.outlet.held()} held, begun={stage.begun}"
             for stage in self.driver.stages
         )
 
@@ -466,7 +465,7 @@ class GraphWorld:
     def driver_took(self, stage: int) -> int:
         """How many tasks a stage got from its source."""
         journal = self.graph._live.lineage._batches  # type: ignore[union-attr]
-        return sum(len(ids) for name, ids, kin, _ in journal if name == f"s{stage}" and kin is None)
+        return sum(len(ids) for name, ids, parents, _ in journal if name == f"s{stage}" and not parents)
 
     def _check_that_all_is_over(self, summary: RunSummary) -> None:
         for executor in self.executors:

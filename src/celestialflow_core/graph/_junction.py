@@ -130,9 +130,11 @@ class Way:
         fewer: list[FamilyTree] = []
         while self.springs:
             wanted = self._wanted(room - made)
-            if wanted <= 0:
+            spring = self._turn(room - made)
+            if spring is None or wanted <= 0:
                 break
-            spring = self.springs[0]
+            if spring.ahead:
+                wanted = min(wanted, room - made)
             begin = spring.taken
             items = spring.take(wanted)
             made += len(items)
@@ -141,7 +143,7 @@ class Way:
             finally:
                 if spring.dry:
                     again = True
-                    self.springs.popleft()
+                    self.springs.remove(spring)
                     self.load.waiting -= 1
                     if spring.family is not None:
                         fewer.append(spring.family)
@@ -156,15 +158,24 @@ class Way:
         """How many items to take. All targets get each of them, so they want as many as the slowest of them.
 
         While the run has room a fast one need not wait for a slow one: then what that does not want yet waits for it,
-        as everything waits for one that has not begun. The same holds between edges that explode one iterator.
+        as everything waits for one that has not begun.
         """
         appetites = [
             stage.appetite(room, channel.unbounded) - len(channel)
             for stage, channel in zip(self.targets, self.channels, strict=True)
             if stage.begun
         ]
-        wanted = max(min(appetites), min(max(appetites), room)) if appetites else 0
-        return min(wanted, room) if self.springs[0].ahead else wanted
+        return max(min(appetites), min(max(appetites), room)) if appetites else 0
+
+    def _turn(self, room: int) -> Spring | None:
+        """The result whose turn it is, or None if all have to wait.
+
+        Of edges that explode one iterator none goes ahead of the others while the run has no room. It then goes on with
+        another one: for if each stayed with its first, they might wait for each other.
+        """
+        if room > 0 or not self.springs[0].ahead:
+            return self.springs[0]
+        return next((spring for spring in self.springs if not spring.ahead), None)
 
     def _pass(self, spring: Spring, begin: int, items: Sequence[Any], now: float) -> None:
         number, family, parent = self.edge.number, spring.family, spring.member

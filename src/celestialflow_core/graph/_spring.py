@@ -56,8 +56,9 @@ class Branch:
 
     @property
     def ahead(self) -> bool:
-        """True if an item that this one has taken waits for another."""
-        return any(self._others)
+        """True if another has more items before it than this one."""
+        mine = len(self._mine)
+        return any(len(queue) > mine for queue in self._others)
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -116,7 +117,7 @@ class Spring:
 
     @property
     def ahead(self) -> bool:
-        """True if its iterator is shared, and another edge has not taken yet what this one has."""
+        """True if its iterator is shared, and another edge is not as far with it as this one."""
         return isinstance(self._iterator, Branch) and self._iterator.ahead
 
     def take(self, most: int) -> list[Any]:

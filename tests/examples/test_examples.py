@@ -70,20 +70,21 @@ def test_crawl_agrees_with_the_disk_in_both_modes(done: dict[str, subprocess.Com
         assert retries > 0
 
 
-@pytest.fixture
-def crawl(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("crawl", EXAMPLES / "crawl.py")
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """An example as a module."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    specification = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, "crawl", module)
+    monkeypatch.setitem(sys.modules, name, module)
     specification.loader.exec_module(module)
     return module
 
 
-def test_crawl_complains_of_what_disagrees(crawl: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crawl_complains_of_what_disagrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong byte, a lost outcome, an attempt too many: the check of the example sees each of them."""
+    crawl = load("crawl", monkeypatch)
     monkeypatch.setattr(crawl, "LIBRARY", tmp_path)
     (tmp_path / "one.py").write_bytes(b"1")
     paths = ["one.py", crawl.MISSING]
@@ -101,3 +102,45 @@ def test_crawl_complains_of_what_disagrees(crawl: ModuleType, tmp_path: Path, mo
     assert complaints([missing], summary, asked)
     assert complaints([right, missing], None, asked)
     assert len(complaints([right, missing], summary, asked + Counter(["one.py"]))) == 2
+
+
+def test_site_index_is_the_same_whatever_comes_first(tmp_path: Path) -> None:
+    """Two crawls, one with three connections and one with eight: one index to the byte, which is that of the seed."""
+    indexes = []
+    for workers in ("8", "3"):
+        output = tmp_path / f"{workers}.json"
+        done = run("site_index.py", "--workers", workers, "--output", str(output))
+        assert done.returncode == 0, done.stderr
+        served, fetched, parsed, indexed = number(
+            r"pages served, fetched, parsed and indexed: (\d+), (\d+), (\d+), (\d+)", done.stdout
+        )
+        assert served == fetched == parsed == indexed >= 5_000
+        assert number(r"site_index: (\d+) tasks in", done.stdout)[0] > 5 * served
+        served_busy, retries = number(r"busy answers served and retried: (\d+), (\d+)", done.stdout)
+        assert served_busy == retries > 0
+        assert number(r"broken links served, fetched, in all and indexed: (\d+),", done.stdout)[0] > 0
+        indexes.append(output.read_bytes())
+    assert indexes[0] == indexes[1]
+
+
+def test_site_index_complains_of_a_lost_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the graph loses, or counts twice, is seen in the end, and nothing is left of the server."""
+    site_index = load("site_index", monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["site_index.py", "--sections", "2", "--pages", "9"])
+    monkeypatch.setattr(site_index, "inside", lambda link: not link.url.endswith(("page-3.html", "page-4.html")))
+    with pytest.raises(SystemExit, match="pages on the site and served"):
+        site_index.main()
+
+
+def test_made_up_site_follows_from_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same seed makes the same pages, another one makes others, and every section has what a crawler fears."""
+    made_up_site = load("made_up_site", monkeypatch)
+    site = made_up_site.Site(26, 200, 1)
+    assert len(site.pages) == 5_200
+    assert site.pages == made_up_site.Site(26, 200, 1).pages
+    assert site.pages != made_up_site.Site(26, 200, 2).pages
+    links = [link for page in site.pages.values() for link in page.links]
+    assert any("#" in link.written for link in links)
+    assert any(link.written.startswith("../") for link in links)
+    assert any(link.url not in site.pages for link in links)
+    assert any(len(set(page.links)) < len(page.links) for page in site.pages.values())

@@ -18,9 +18,9 @@ from celestialflow_core import Outcome, RunSummary
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run an example in *folder*."""
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
 
 
@@ -104,26 +104,26 @@ def test_crawl_complains_of_what_disagrees(tmp_path: Path, monkeypatch: pytest.M
     assert len(complaints([right, missing], summary, asked + Counter(["one.py"]))) == 2
 
 
-def test_site_index_is_the_same_whatever_comes_first(tmp_path: Path) -> None:
+def test_site_index_is_the_same_whatever_comes_first(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Two crawls, one with three connections and one with eight: one index to the byte, which is that of the seed."""
-    indexes = []
-    for workers in ("8", "3"):
-        output = tmp_path / f"{workers}.json"
-        done = run("site_index.py", "--workers", workers, "--output", str(output))
-        assert done.returncode == 0, done.stderr
-        served, fetched, parsed, indexed = number(
-            r"pages served, fetched, parsed and indexed: (\d+), (\d+), (\d+), (\d+)", done.stdout
-        )
-        assert served == fetched == parsed == indexed >= 5_000
-        assert number(r"site_index: (\d+) tasks in", done.stdout)[0] > 5 * served
-        served_busy, retries = number(r"busy answers served and retried: (\d+), (\d+)", done.stdout)
-        assert served_busy == retries > 0
-        assert number(r"broken links served, fetched, in all and indexed: (\d+),", done.stdout)[0] > 0
-        indexes.append(output.read_bytes())
-    assert indexes[0] == indexes[1]
+    workers = ["8", "3"]
+    folders = [tmp_path_factory.mktemp("example") for _ in workers]
+    with ThreadPoolExecutor() as pool:
+        crawls = list(pool.map(lambda *given: run("site_index.py", given[0], "--workers", given[1]), folders, workers))
+    for crawl in crawls:
+        assert crawl.returncode == 0, crawl.stderr
+        pages = number(r"pages served, fetched, parsed and indexed: (\d+), (\d+), (\d+), (\d+)", crawl.stdout)
+        assert len(set(pages)) == 1
+        assert pages[0] >= 5_000
+        assert number(r"site_index: (\d+) tasks in", crawl.stdout)[0] > 5 * pages[0]
+        served, retries = number(r"busy answers served and retried: (\d+), (\d+)", crawl.stdout)
+        assert served == retries > 0
+        assert number(r"broken links served, fetched, in all and indexed: (\d+),", crawl.stdout)[0] > 0
+    first, second = ((folder / "site_index.json").read_bytes() for folder in folders)
+    assert first == second
 
 
-def test_site_index_complains_of_a_lost_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_site_index_complains_of_a_lost_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the graph loses, or counts twice, is seen in the end, and nothing is left of the server."""
     site_index = load("site_index", monkeypatch)
     monkeypatch.setattr(sys, "argv", ["site_index.py", "--sections", "2", "--pages", "9"])

@@ -155,6 +155,25 @@ def grace(mode: Any) -> None:
         assert manager.success_dict == {0: 0, 1: 1}
 
 
+@proof("sinks", "resume", "version")
+def sinks(mode: Any) -> None:
+    """What a store has accepted is not run again."""
+    store = MemoryStore()
+    assert mode.manager(abs, sinks=[store], version="2").start([1, -2]).succeeded == 2
+    assert store.manifest.version == "2"
+    summary = mode.manager(abs, sinks=[store], resume=True).start([1, -2, 3])
+    assert (summary.restored, summary.succeeded) == (2, 1)
+
+
+@proof("shard")
+def shard(mode: Any) -> None:
+    """Two halves make a whole."""
+    halves = [mode.manager(abs, shard=f"{number}/2").start(range(50)) for number in (1, 2)]
+    assert [half.total + half.skipped for half in halves] == [50, 50]
+    assert sum(half.total for half in halves) == 50
+    assert all(half.skipped for half in halves)
+
+
 @proof("plugins")
 def plugins(mode: Any) -> None:
     """A plugin object has its say."""

@@ -66,7 +66,11 @@ class StageExecutor(WorldExecutor):
     def __init__(self, world: GraphWorld, stage: int, dice: random.Random, gives_up_at: int | None) -> None:
         self.world = world
         self.stage = stage
-        super().__init__(dice, self, inline=world.inline or dice.random() < 0.7, gives_up_at=gives_up_at)
+        inline, most_slots = world.inline or dice.random() < 0.7, 2 if world.script.crowded else 8
+        super().__init__(dice, self, inline=inline, gives_up_at=gives_up_at, most_slots=most_slots)
+        self.pace = dice.choice([1, 1, 1, 5, 20])  # how often it is asked until it answers
+        if world.script.crowded:
+            self.pace = 20 if stage else 1
 
     def answer(self, call: Call, task: Any, attempt: int) -> Result:
         """What the script says."""
@@ -76,6 +80,10 @@ class StageExecutor(WorldExecutor):
         """As ever, in the thread of the run."""
         self.world.press()
         super().submit(calls)
+
+    def _answer_some(self) -> None:
+        if not self.inline or self.dice.random() * self.pace < 1:
+            super()._answer_some()
 
 
 class StageManager(TaskManager[Any, Any]):
@@ -194,7 +202,7 @@ class GraphWorld:
             ]
         )
         self.staged = dice.random() < 0.2
-        self.max_in_flight = dice.choice([1, 2, 5, 30, None])
+        self.max_in_flight = dice.choice([5, 15] if script.crowded else [1, 2, 5, 30, None])
         ends_early = dice.random() < 0.4
         self.leaves_after = dice.randint(0, 20)
         self.interrupts_at = dice.randint(1, dice.choice([5, 30, 100])) if ends_early and dice.random() < 0.4 else None

@@ -53,7 +53,7 @@ def _succeed(
 def _process(stage: Stage, part: Successes, now: float) -> None:
     process, judge = stage.customs.process, stage.judge
     engine = stage.engine
-    seen: set[int] = set()  # an executor may deliver a call twice, also in one batch
+    seen = set(stage.forfeited)  # an executor may deliver a call twice, also in one batch
     ids: list[int] = []
     values: list[Any] = []
     at: list[int] = []
@@ -70,6 +70,7 @@ def _process(stage: Stage, part: Successes, now: float) -> None:
                 if judge is not None:
                     stage.verdicts[id] = judge(value)
             except KeyboardInterrupt:
+                stage.forfeited.add(id)  # a second delivery must not stand in for the one that was lost
                 stage.rest = part[index + 1 :]
                 raise
             except BaseException as error:

@@ -73,6 +73,7 @@ class Stage:
         rest: What of a part was not looked at, since a hook let a KeyboardInterrupt out.
         keys: What identifies the tasks that have not been handed on, where that is not the task itself.
         kin: Where these came from, where the run traces that.
+        forfeited: The calls whose result was lost when a Ctrl-C came out of the hook that was given it.
         gathered: What has settled since the last flush.
         executor: Runs its calls.
         inline: Whether that is done while they are submitted.
@@ -106,6 +107,7 @@ class Stage:
     rest: Successes | None = None
     keys: dict[int, Any] = attrs.field(factory=dict)
     kin: dict[int, Kin] = attrs.field(factory=dict)
+    forfeited: set[int] = attrs.field(factory=set)
     gathered: Gathered = attrs.field(factory=Gathered)
     executor: Executor | AsyncExecutor = attrs.field(init=False)
     inline: bool = attrs.field(init=False)

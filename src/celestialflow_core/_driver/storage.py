@@ -41,7 +41,7 @@ class Storage:
         self._since: float | None = None
         self._unwritten: list[Outcome[Any, Any]] = []
         self._error: SinkError | None = None
-        batches = [getattr(sink, "batch", BATCH) for _, sink in sinks]
+        batches = [getattr(sink, "batch", BATCH) for _, sink in sinks] or [BATCH]
         self._rows = min(rows for rows, _ in batches)
         self._seconds = min(seconds for _, seconds in batches)
         self._store = next((named for named in sinks if isinstance(named[1], Store)), None)

@@ -27,7 +27,7 @@ def make_storage(
     resume: bool | str,
     shard: str | None = None,
 ) -> Storage | None:
-    """The storage of a run, or None where it has no sinks.
+    """The storage of a run, or None where it has neither sinks nor a shard, for which tasks need stable keys, too.
 
     Args:
         given: What the user gave as sinks: URLs and objects.
@@ -39,7 +39,7 @@ def make_storage(
         UnknownSink: No sink has this name.
         ValueError: The run is to resume, and none of the sinks can restore anything.
     """
-    if not given:
+    if not given and shard is None:
         return None
     sinks = [sink_of(each, registry) for each in given]
     if resume and not any(isinstance(sink, Store) for _, sink in sinks):

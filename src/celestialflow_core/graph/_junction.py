@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import repeat, tee
+from itertools import repeat
 from time import monotonic
 from typing import Any
 
@@ -30,7 +30,7 @@ from celestialflow_core._text import cut
 from celestialflow_core.errors import GraphError
 from celestialflow_core.graph._edge import Edge
 from celestialflow_core.graph._family import FamilyTree, Index, Member
-from celestialflow_core.graph._spring import Spring, open_iterator
+from celestialflow_core.graph._spring import Spring, branches, open_iterator
 
 __all__ = ["Junction", "Way"]
 
@@ -53,13 +53,17 @@ class Way:
         self.targets = targets
         self.channels = channels
         self.springs: deque[Spring] = deque()
-        self._load = load
+        self.load = load
         self._traces = traces
         self._lanes = range(len(channels))
 
     def held(self) -> int:
-        """How many results are kept here."""
-        return max(map(len, self.channels)) + len(self.springs)
+        """How many results are kept here, at most.
+
+        What goes to all targets waits for the slowest of them; what is routed waits for one each.
+        """
+        lengths = map(len, self.channels)
+        return (sum(lengths) if self.edge.route is not None else max(lengths)) + len(self.springs)
 
     # ------------------------------------------------------------------ which results it takes
 
@@ -108,7 +112,7 @@ class Way:
         """Let the items of a result become tasks, when they are wanted; in a cycle the newest first."""
         if spring.family is not None:
             spring.family.pending += 1
-        self._load.waiting += 1
+        self.load.waiting += 1
         if self.channels[0].unbounded:
             self.springs.appendleft(spring)
         else:
@@ -116,7 +120,7 @@ class Way:
 
     def drain(self) -> None:
         """Let nothing more come of the results that are being exploded."""
-        self._load.waiting -= len(self.springs)
+        self.load.waiting -= len(self.springs)
         self.springs.clear()
 
     def pump(self, room: int, now: float) -> tuple[int, list[FamilyTree], bool]:
@@ -131,9 +135,11 @@ class Way:
         fewer: list[FamilyTree] = []
         while self.springs:
             wanted = self._wanted(room - made)
-            if wanted <= 0:
+            spring = self._turn(room - made)
+            if spring is None or wanted <= 0:
                 break
-            spring = self.springs[0]
+            if spring.ahead:
+                wanted = min(wanted, room - made)
             begin = spring.taken
             items = spring.take(wanted)
             made += len(items)
@@ -142,8 +148,8 @@ class Way:
             finally:
                 if spring.dry:
                     again = True
-                    self.springs.popleft()
-                    self._load.waiting -= 1
+                    self.springs.remove(spring)
+                    self.load.waiting -= 1
                     if spring.family is not None:
                         fewer.append(spring.family)
             if spring.interrupt is not None:
@@ -165,6 +171,16 @@ class Way:
             if stage.begun
         ]
         return max(min(appetites), min(max(appetites), room)) if appetites else 0
+
+    def _turn(self, room: int) -> Spring | None:
+        """The result whose turn it is, or None if all have to wait.
+
+        Of edges that explode one iterator none goes ahead of the others while the run has no room. It then goes on with
+        another one: for if each stayed with its first, they might wait for each other.
+        """
+        if room > 0 or not self.springs[0].ahead:
+            return self.springs[0]
+        return next((spring for spring in self.springs if not spring.ahead), None)
 
     def _pass(self, spring: Spring, begin: int, items: Sequence[Any], now: float) -> None:
         number, family, parent = self.edge.number, spring.family, spring.member
@@ -223,8 +239,9 @@ class Junction:
         self._ways: list[Way] = []  # for successes, in the order of their edges
         self._gathers: list[Way] = []
         self._errors: list[Way] = []
+        self._whole: list[Way] = []  # those of them that take every success
+        self._choosy: list[Way] = []  # and those that take some outcomes
         self._closed = False
-        self._always = False
 
     def connect(self, way: Way) -> None:
         """Send outcomes this *way* from now on."""
@@ -232,7 +249,7 @@ class Junction:
             self._errors.append(way)
         else:
             (self._gathers if way.edge.gather else self._ways).append(way)
-            self._always = self._always or way.edge.always
+        (self._whole if way.edge.always else self._choosy).append(way)
 
     @property
     def judges(self) -> bool:
@@ -247,11 +264,17 @@ class Junction:
     @property
     def wants_successes(self) -> bool:
         """False where every success only becomes a task of another stage."""
-        return self._families or (self._exit.wants_outcomes and (self._closed or not self._always))
+        return self._families or (self._exit.wants_outcomes and (self._closed or not self._whole))
 
     def held(self) -> int:
-        """How many settled tasks are kept, since something that comes of them has not been taken."""
-        return max([way.held() for way in (*self._ways, *self._gathers, *self._errors)], default=0)
+        """How many settled tasks are kept, at most, since something that comes of them has not been taken.
+
+        Ways that take everything keep the same results, those that choose may keep different ones.
+        """
+        held = max([way.held() for way in self._whole]) if self._whole else 0
+        for way in self._choosy:
+            held += way.held()
+        return held
 
     def close(self) -> None:
         """The run is ending: what settles from now on leaves the graph, and no item is taken any more."""
@@ -273,8 +296,10 @@ class Junction:
             iterator = open_iterator(value)
             # Two edges that explode one iterator each get all of it.
             shared = len(exploded) > 1 and iterator is value
-            found += zip(exploded, tee(iterator, len(exploded)), strict=True) if shared else [(exploded[0], iterator)]
-            found += [(way, open_iterator(value)) for way in exploded[1:]] if not shared else []
+            if shared:
+                found += zip(exploded, branches(iterator, len(exploded), exploded[0].load), strict=True)
+            else:
+                found += [(exploded[0], iterator), *[(way, open_iterator(value)) for way in exploded[1:]]]
         for way in (*self._ways, *self._gathers):
             if not way.edge.each:
                 lanes = way.lanes(value)

@@ -51,7 +51,7 @@ class LineIndex:
         """The lines of those of *keys* that are there, in the order of the file."""
         wanted = {}
         for key in keys:
-            stored = key_text(key)[1:-1].encode()
+            stored = key_text(key).encode()
             for offset in self._candidates(stored):
                 wanted[offset] = (key, stored)
         window = Window(self._fd)

@@ -10,6 +10,7 @@ a row has not is left out.
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from typing import Any, Final
@@ -35,6 +36,9 @@ KEY_START: Final = b'{"key":"'
 """How each line begins that is written here."""
 VERSION: Final = 1
 _FIRST: Final = "celestialflow_store"
+_PLAIN: Final = re.compile(r"[A-Za-z0-9:@._ -]*").fullmatch
+"""Whether a key is its own JSON, as most are."""
+_decode: Final = json.JSONDecoder().raw_decode
 FIRST_START: Final = f'{{"{_FIRST}":'.encode()
 """How a line begins that says what the store is of: the first, and one for each run that had more to say."""
 
@@ -57,8 +61,8 @@ def manifest_of(line: bytes) -> tuple[int, str]:
 
 
 def key_text(key: str) -> str:
-    """*key* between quotes, as a line has it."""
-    return to_json(clean(key))
+    """*key* as a line has it between its quotes."""
+    return key if _PLAIN(key) else to_json(clean(key))[1:-1]
 
 
 def key_in(line: bytes) -> bytes:
@@ -71,7 +75,7 @@ def key_in(line: bytes) -> bytes:
         end = line.find(b'"', len(KEY_START))
         if end > 0 and line[end - 1] != 0x5C:  # a backslash
             return line[len(KEY_START) : end]
-    return key_text(_object(line)["key"])[1:-1].encode()  # with an escaped quote in it, or edited by somebody
+    return key_text(_object(line)["key"]).encode()  # with an escaped quote in it, or edited by somebody
 
 
 def lines_of(rows: Iterable[tuple[Any, ...]]) -> bytes:
@@ -107,7 +111,7 @@ def lines_of(rows: Iterable[tuple[Any, ...]]) -> bytes:
         if worker is not None:
             what += f',"worker":{worker:d}'
         lines.append(
-            f'{{"key":{key_text(key)}{stage_text},"task":{task},"status":{what},"attempts":{attempts},"at":{at!r}}}\n'
+            f'{{"key":"{key_text(key)}"{stage_text},"task":{task},"status":{what},"attempts":{attempts},"at":{at!r}}}\n'
         )
     return "".join(lines).encode()
 
@@ -175,8 +179,9 @@ def record_in(key: str, line: bytes) -> Record | None:
 
 
 def _object(line: bytes) -> dict[str, Any]:
-    found = json.loads(line)
-    if not isinstance(found, dict) or not isinstance(found.get("key"), str):
+    text = line.decode()
+    found, end = _decode(text)
+    if not isinstance(found, dict) or not isinstance(found.get("key"), str) or not text[end:].isspace():
         raise ValueError("it is no object with a key")
     return found
 

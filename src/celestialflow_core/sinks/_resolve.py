@@ -67,7 +67,7 @@ def _checked(given: object) -> Sink:
     if missing or isinstance(given, type):
         lacks = "is a class: give an object of it" if isinstance(given, type) else f"has no {missing[0]}()"
         raise TypeError(
-            f"A sink is a URL such as 'sqlite:results.db', or an object with open, write and close; {cut(given)} {lacks}."
+            f"A sink is a URL like 'sqlite:results.db', or an object with open, write and close; {cut(given)} {lacks}."
         )
     return cast(Sink, given)
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
+from celestialflow_core._call import record
 from celestialflow_core._outcome import Outcome
 
 __all__ = ["Manifest", "Record", "Sink", "SinkFactory", "Store"]
@@ -42,7 +43,7 @@ class Manifest:
     shard: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@record(kw_only=True, eq=True)
 class Record:
     """What a store knows of one task.
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterable, Iterable, Iterator
 from itertools import islice
 from operator import length_hint
+from time import monotonic
 from typing import Any
 
 from celestialflow_core._driver.user_code import call
@@ -46,6 +47,11 @@ def check_iterable(tasks: object) -> None:
 class Source:
     """Pulls tasks from *tasks*.
 
+    Args:
+        tasks: The user's iterable.
+        total: How many there will be, where the user says so.
+        patience: For how many seconds to go on with an iterable that runs the user's code; 0: one task at a time.
+
     Attributes:
         exhausted: True when there are no more, or none are wanted any more.
         error: What the iterable raised, or None.
@@ -53,9 +59,9 @@ class Source:
         total: How many tasks there will be, where that can be told beforehand.
     """
 
-    __slots__ = ("_in_memory", "_iterator", "error", "exhausted", "interrupt", "total")
+    __slots__ = ("_in_memory", "_iterator", "_patience", "error", "exhausted", "interrupt", "total")
 
-    def __init__(self, tasks: Iterable[Any], total: int | None) -> None:
+    def __init__(self, tasks: Iterable[Any], total: int | None, patience: float = 0.0) -> None:
         if isinstance(tasks, AsyncIterable):
             raise TypeError(
                 "tasks is an async iterable, which start and stream cannot pull. Use start_async or stream_async."
@@ -63,6 +69,7 @@ class Source:
         self.total = total if total is not None else _length(tasks)
         self._iterator: Iterator[Any] = call(iter, tasks)
         self._in_memory = is_in_memory(self._iterator)
+        self._patience = patience
         self.exhausted = False
         self.error: BaseException | None = None
         self.interrupt: KeyboardInterrupt | None = None
@@ -79,8 +86,13 @@ class Source:
                 chunk.extend(islice(self._iterator, most))
                 self.exhausted = len(chunk) < most
             else:
-                call(chunk.extend, islice(self._iterator, 1))
-                self.exhausted = not chunk
+                deadline = monotonic() + self._patience if self._patience else 0.0
+                while not self.exhausted and len(chunk) < most:
+                    before = len(chunk)
+                    call(chunk.extend, islice(self._iterator, 1))
+                    self.exhausted = len(chunk) == before
+                    if not deadline or monotonic() > deadline:
+                        break
         except KeyboardInterrupt as error:
             self.interrupt = error
             self.exhausted = True

@@ -34,6 +34,8 @@ from celestialflow_core.executors.interface import AsyncExecutor, Executor, Work
 
 __all__ = ["Kin", "Stage"]
 
+AHEAD = 1000  # tasks of a run that resumes: a store is asked for many at a time, and most may never run
+PATIENCE = 0.001  # seconds
 HOOKS = {"error": "on_error", "duplicate": "on_duplicate"}  # of other outcomes no hook is told
 
 Kin: TypeAlias = "tuple[int, int, Any] | None"
@@ -148,10 +150,17 @@ class Stage:
     def appetite(self, room: int, unbounded: bool = False) -> int:
         """How many more tasks this stage would take, when the run has *room* for so many more."""
         engine, slots = self.engine, self.executor.slots
+        if self.stored is not None and self.stored.resume:
+            slots = max(slots, AHEAD)
         wanted = slots - engine.running - engine.ready
         if room <= 0 and not unbounded:
             wanted = min(wanted, slots - engine.in_flight - self.outlet.held())
         return wanted
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds its source may be pulled at a time: a run that resumes asks its store by the batch."""
+        return PATIENCE if self.stored is not None and self.stored.resume else 0.0
 
     @property
     def idle(self) -> bool:

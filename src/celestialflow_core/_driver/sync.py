@@ -43,7 +43,7 @@ class SyncShell(Shell):
         plan = self._plan
         try:
             for given in plan.inputs:
-                self._sources.append((given.stage, Source(given.tasks, given.total)))
+                self._sources.append((given.stage, Source(given.tasks, given.total, given.stage.patience)))
                 given.stage.open_sources += 1
                 self.run.open_sources += 1
             if self.run.storage is not None:

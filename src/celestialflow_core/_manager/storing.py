@@ -10,8 +10,8 @@ from typing import Any
 from celestialflow_core._digest import FORMAT
 from celestialflow_core._driver.storage import Storage
 from celestialflow_core.plugins import Registry
+from celestialflow_core.sinks._resolve import label_of, resolve_sink
 from celestialflow_core.sinks.interface import Manifest, Store
-from celestialflow_core.sinks.resolving import sink_of
 
 __all__ = ["make_storage", "target_of"]
 
@@ -41,7 +41,7 @@ def make_storage(
     """
     if not given and shard is None:
         return None
-    sinks = [sink_of(each, registry) for each in given]
+    sinks = [(label_of(each), resolve_sink(each, registry)) for each in given]
     if resume and not any(isinstance(sink, Store) for _, sink in sinks):
         raise ValueError(
             f"resume={resume!r} needs a sink that can restore what it has stored, as sqlite: and jsonl: can; "

@@ -54,8 +54,8 @@ def key_of_outcome(task: Any) -> Any:
 def is_stale(task: Any) -> bool:
     """True for an outcome or a family in which anything has been computed anew, in a run that resumes another."""
     if isinstance(task, Family):
-        return any(outcome.status != "restored" for outcome in (task.root, *task.leaves))
-    return isinstance(task, Outcome) and task.status != "restored"
+        return any(is_stale(outcome) for outcome in (task.root, *task.leaves))
+    return isinstance(task, Outcome) and task.status not in ("restored", "duplicate")
 
 
 def _key_inside(key: Any) -> Any:

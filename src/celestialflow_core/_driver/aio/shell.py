@@ -44,7 +44,7 @@ class AsyncShell(Shell):
         plan = self._plan
         try:
             for given in plan.inputs:
-                source = open_source(given.tasks, given.total, self._completions.wake)
+                source = open_source(given.tasks, given.total, self._completions.wake, given.stage.patience)
                 self._sources.append((given.stage, source))
                 given.stage.open_sources += 1
                 self.run.open_sources += 1

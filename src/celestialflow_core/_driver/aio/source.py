@@ -68,6 +68,8 @@ async def _anext(iterator: AsyncIterator[Any]) -> Any:
     return await anext(iterator)
 
 
-def open_source(tasks: Any, total: int | None, wake: Callable[[], None]) -> Source | AsyncSource:
+def open_source(tasks: Any, total: int | None, wake: Callable[[], None], patience: float) -> Source | AsyncSource:
     """The source of a run that is driven in an event loop, which may have an async iterable."""
-    return AsyncSource(tasks, total, wake) if isinstance(tasks, AsyncIterable) else Source(tasks, total)
+    if isinstance(tasks, AsyncIterable):
+        return AsyncSource(tasks, total, wake)
+    return Source(tasks, total, patience)

@@ -20,7 +20,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -382,6 +382,8 @@ class GraphWorld:
             other = int(stage.name[1:])
             if other not in after and begun in self.script.reachable(other):
                 left = stage.engine.in_flight + stage.open_sources + sum(map(len, stage.inputs))
+                ways = [way for each in self.driver.stages for way in cast(Any, each.outlet)._ways]
+                left += sum(len(way.springs) for way in ways if stage in way.targets)
                 if left and self.driver.ending is None:
                     self.problem = AssertionError(f"s{begun} has begun before the end of {stage.name}: {self._where()}")
 

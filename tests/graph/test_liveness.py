@@ -204,7 +204,7 @@ def test_edges_that_explode_one_iterator_do_not_wait_for_each_other(make: Any, g
     def below(task: int) -> Iterator[int]:
         return iter([2 * task, 2 * task + 1] if task < 256 else [])
 
-    nodes = make(below, "thread", 1, name="nodes", enable_success_cache=False)
+    nodes = make(below, name="nodes", enable_success_cache=False)
     others = [make(abs, "thread", 1, name=f"s{at}") for at in range(number - 1)]
     flow = graph(max_in_flight=1).connect(nodes, nodes, each=True)
     for other in others:

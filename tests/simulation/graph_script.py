@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import attrs
@@ -221,6 +221,8 @@ class GraphScript:
         if self.crowded:
             self.roots[0] = [(THING, 0, self._number(0, at)) for at in range(100)]
         self._fates: dict[tuple[int, Key], Fate] = {}
+        self.tick: Callable[[], object] = int
+        """Called by the iterators that are results, before each item."""
         self.tried: dict[int, Key] = {}
         """The keys of the calls that an executor has made, by id."""
 
@@ -341,7 +343,10 @@ class GraphScript:
         form, keys, breaks = self._content(value)
 
         def things() -> Iterator[Any]:
-            yield from (Thing(key, at) for at, key in enumerate(keys))
+            for at, key in enumerate(keys):
+                if form != "list":  # which is filled where it is made
+                    self.tick()
+                yield Thing(key, at)
             if breaks:
                 yield None
 

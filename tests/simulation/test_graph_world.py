@@ -20,7 +20,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -53,6 +53,7 @@ from tests.simulation.scripted import WorldExecutor, seeds
 
 SEEDS = 1000
 SOAK = 20_000
+WAYS = ["start", "start", "stream", "stream", "left", "consumer error", "start_async", "stream_async", "left async"]
 ENDINGS = (LookupError, TooManyErrors, WorkerSetupError, KeyboardInterrupt)
 
 
@@ -66,8 +67,8 @@ class StageExecutor(WorldExecutor):
     def __init__(self, world: GraphWorld, stage: int, dice: random.Random, gives_up_at: int | None) -> None:
         self.world = world
         self.stage = stage
-        inline, most_slots = world.inline or dice.random() < 0.7, 2 if world.script.crowded else 8
-        super().__init__(dice, self, inline=inline, gives_up_at=gives_up_at, most_slots=most_slots)
+        inline = world.inline or dice.random() < 0.7
+        super().__init__(dice, self, inline=inline, gives_up_at=gives_up_at, most_slots=world.most_slots)
         self.pace = dice.choice([1, 1, 1, 5, 20])  # how often it is asked until it answers
         if world.script.crowded:
             self.pace = 20 if stage else 1
@@ -79,6 +80,8 @@ class StageExecutor(WorldExecutor):
     def submit(self, calls: Sequence[Call]) -> None:
         """As ever, in the thread of the run."""
         self.world.press()
+        if calls and self.world.staged and not self.world.script.gathers:  # a join waits for what comes later, too
+            self.world.look_before(self.stage)
         super().submit(calls)
 
     def _answer_some(self) -> None:
@@ -188,20 +191,9 @@ class GraphWorld:
         number = len(script.stages)
         self.inline = dice.random() < 0.5
         self.observed = dice.random() < (0.9 if script.gathers else 0.5)
-        self.how = dice.choice(
-            [
-                "start",
-                "start",
-                "stream",
-                "stream",
-                "left",
-                "consumer error",
-                "start_async",
-                "stream_async",
-                "left async",
-            ]
-        )
+        self.how = dice.choice(WAYS)
         self.staged = dice.random() < 0.2
+        self.most_slots = 2 if script.crowded or dice.random() < 0.3 else 8
         self.max_in_flight = dice.choice([5, 15] if script.crowded else [1, 2, 5, 30, None])
         ends_early = dice.random() < 0.4
         self.leaves_after = dice.randint(0, 20)
@@ -238,6 +230,7 @@ class GraphWorld:
             log_level="CRITICAL",
         )
         self.graph.add(*self.managers)
+        script.tick = self.tick
         for edge in script.edges:
             self._connect(edge)
         self.pulled: dict[int, list[Any]] = {stage: [] for stage in script.roots}
@@ -367,7 +360,10 @@ class GraphWorld:
             moving = any(stage.engine.running or (stage.open_sources and run.wants(stage)) for stage in run.stages)
             assert moving, f"the run stands still: {self._where()}"
         if self.script.acyclic and not self.script.gathers and not self.staged and self.max_in_flight:
-            most = self.max_in_flight + sum(executor.slots for executor in self.executors)
+            exploding = Counter(target for edge in self.script.edges if edge.each for target in edge.targets)
+            # Each edge that explodes results has as many items ready as the stage behind it could run.
+            most = self.max_in_flight
+            most += sum(executor.slots * max(1, exploding[stage]) for stage, executor in enumerate(self.executors))
             alive = self._alive()
             assert alive <= most, f"{alive} tasks are alive, and {most} may be: {self._where()}"
         if self.dice.random() < 0.02:
@@ -378,6 +374,18 @@ class GraphWorld:
             assert self.graph.to_mermaid()
             for pulled in self.pulled.values():
                 assert self.graph.story(pulled[0] if pulled else None)
+
+    def look_before(self, begun: int) -> None:
+        """When a stage of a staged graph begins, all before it have ended."""
+        after = self.script.reachable(begun)
+        for stage in self.driver.stages:
+            other = int(stage.name[1:])
+            if other not in after and begun in self.script.reachable(other):
+                left = stage.engine.in_flight + stage.open_sources + sum(map(len, stage.inputs))
+                ways = [way for each in self.driver.stages for way in cast(Any, each.outlet)._ways]
+                left += sum(len(way.springs) for way in ways if stage in way.targets)
+                if left and self.driver.ending is None:
+                    self.problem = AssertionError(f"s{begun} has begun before the end of {stage.name}: {self._where()}")
 
     def _alive(self) -> int:
         """Tasks in the engines, settled ones of which something has not been taken, items that wait, outcomes."""
@@ -401,9 +409,8 @@ class GraphWorld:
 
     def _where(self) -> str:
         return "; ".join(
-            f"{stage.name}: {stage.engine.ready} ready, {stage.engine.running} running, "
-            f"{stage.engine.waiting} waiting, {[len(channel) for channel in stage.inputs]} before, "
-            f"{stage.outlet.held()} held, begun={stage.begun}"
+            f"{stage.name}: {stage.engine.ready} ready, {stage.engine.running} running, {stage.engine.waiting} wait, "
+            f"{[len(channel) for channel in stage.inputs]} before, {stage.outlet.held()} held, begun={stage.begun}"
             for stage in self.driver.stages
         )
 

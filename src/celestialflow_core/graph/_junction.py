@@ -377,8 +377,8 @@ class Junction:
             else:
                 for lane in how:
                     way.add(lane, value, id, root, family, parent)
-        if not verdict and outcome is not None and member is not None:
-            member.family.leaves.append((member, outcome))
+        if member is not None and outcome is not None:
+            member.family.settled(member, outcome, taken=bool(verdict))
         if gathers and family is not None:
             self.fewer(family)
         if member is not None:
@@ -408,8 +408,7 @@ class Junction:
                 except KeyboardInterrupt as error:
                     interrupt = error
             if member is not None:
-                if not taken:
-                    member.family.leaves.append((member, outcome))
+                member.family.settled(member, outcome, taken=taken)
                 self.fewer(member.family)
         if interrupt is not None:
             raise interrupt
@@ -442,6 +441,8 @@ class Junction:
             place, root = tree.place, tree.root
             around = None if place is None else place.family
             complete = tree.complete()
+            if around is not None:
+                around.fresh = around.fresh or tree.fresh
             for way in tree.gathers:
                 for lane in range(len(way.channels)):
                     way.add(lane, complete, root.id, _root_of(root), around, place)

@@ -16,7 +16,7 @@ from celestialflow_core._outcome import Outcome
 from celestialflow_core._text import cut
 
 if TYPE_CHECKING:
-    from celestialflow_core.graph._junction import Way
+    from celestialflow_core.graph._way import Way
 
 __all__ = ["Family", "FamilyTree", "Index", "Member", "is_fresh", "is_stale", "key_of_outcome"]
 

@@ -39,6 +39,7 @@ class Way:
         self.channels = channels
         self.springs: deque[Spring] = deque()
         self.load = load
+        self._refused = 0
         self._traces = traces
         self._lanes = range(len(channels))
 
@@ -125,7 +126,7 @@ class Way:
                 break
             if spring.ahead:
                 wanted = min(wanted, room - made)
-            begin = spring.taken
+            begin, refused = spring.taken, self._refused
             items = spring.take(wanted)
             made += len(items)
             try:
@@ -139,8 +140,8 @@ class Way:
                         fewer.append(spring.family)
             if spring.interrupt is not None:
                 raise spring.interrupt
-            if not spring.dry and len(items) < wanted:
-                again = True
+            if self._refused > refused or (not spring.dry and len(items) < wanted):
+                again = True  # what has been refused has settled, and is handed on first
                 break
         return made, fewer, again
 
@@ -206,5 +207,6 @@ class Way:
 
     def refuse(self, spring: Spring, at: int, task: Any, error: BaseException, now: float) -> None:
         """Account for a task that could not be made: it fails, as one of the first target."""
+        self._refused += 1
         kin = self._kin(spring.id, spring.root, spring.family, spring.member, (self.edge.number, 0, at))
         refuse(self.targets[0], task, error, kin, now)

@@ -78,12 +78,14 @@ def test_wide_graph_of_a_million_tasks_holds_little_memory(make: Any) -> None:
 @pytest.mark.parametrize("how", ["start", "stream"])
 def test_first_leaf_settles_before_many_roots_are_pulled(make: Any, depth: int, how: str) -> None:
     """Of a serial graph: before the (slots + depth + 1)th."""
-    pulled, at_first_leaf = 0, []
+    pulled = 0
+    at_first_leaf: list[tuple[int, int]] = []
 
     def source() -> Iterator[int]:
         nonlocal pulled
-        for pulled in range(1, 301):
-            yield pulled
+        for task in range(300):
+            pulled += 1
+            yield task
 
     def leaf(task: int) -> int:
         if not at_first_leaf:

@@ -132,12 +132,11 @@ def test_duplicates_and_failures_are_leaves(make: Any, graph: Any) -> None:
     assert by_root[2] == [*[("b", 2, "success"), ("b", 5, "duplicate"), ("b", 12, "error"), ("b", 5, "duplicate")]]
 
 
-@pytest.mark.parametrize("mode", ["process", "thread"])
-def test_family_goes_to_workers_whole(make: Any, graph: Any, mode: str) -> None:
-    """Pickled for a process: with its outcomes, their errors and tracebacks."""
+def test_family_goes_to_processes_whole(make: Any, graph: Any) -> None:
+    """Pickled: with its outcomes, their errors and tracebacks."""
     a = make(lambda task: [task, 0], name="a")
-    b = make(inverse, mode, 2, name="b", enable_duplicate_check=False)
-    c = make(inspect_family, mode, 2, name="c")
+    b = make(inverse, "process", 2, name="b", enable_duplicate_check=False)
+    c = make(inspect_family, "process", 1, name="c")
     graph().connect(a, b, each=True).connect(a, c, gather=True).start({a: [1, 2]})
     by_root = dict(c.success_dict.values())
     assert {root: leaves[0] for root, leaves in by_root.items()} == {1: (1.0, None), 2: (0.5, None)}

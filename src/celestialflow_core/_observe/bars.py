@@ -38,20 +38,6 @@ class _Tallied:
 class TextBar(_Tallied, _tqdm.tqdm):  # type: ignore[misc]  # tqdm has no types
     """A bar on a terminal."""
 
-    def close(self) -> None:
-        """Leave the bar where it is; those below it stay where they are too.
-
-        tqdm ends the line of a bar that stays, which moves all other bars down by one: they would be drawn twice.
-        """
-        if self.disable:
-            return
-        at_top = self.pos == 0
-        super().close()
-        if at_top:
-            for other in list(self._instances):
-                if isinstance(other, TextBar) and other.pos > 0 and other.fp == self.fp:
-                    other.pos -= 1
-
 
 def text_bar(tally: Tally, desc: str, clock: Any, stream: TextIO) -> Any:
     """A bar on *stream*."""

@@ -11,6 +11,7 @@ import pytest
 from celestialflow_core import errors
 from celestialflow_core.errors import (
     CelestialFlowError,
+    CommandFailed,
     HookError,
     InvalidTransition,
     NotPicklable,
@@ -37,6 +38,8 @@ EXAMPLES: list[CelestialFlowError] = [
     WorkerSetupError("It broke.", "Traceback"),
     NotPicklable("The result of task 7", "it holds a lock", "Return something else."),
     RemoteError("mine.Error", "text", "it cannot be rebuilt"),
+    CommandFailed("convert a.jpg a.png", 1, "no such file"),
+    CommandFailed("convert a.jpg a.png", -signal.SIGKILL),
     HookError("get_args", "class Sub", "It must return an iterable."),
     PluginError("plugin"),
     UnknownExecutor("dsk", ("serial", "async"), "Did you mean 'dask'?"),

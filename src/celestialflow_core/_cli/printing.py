@@ -62,7 +62,7 @@ def outcome_as_json(outcome: Outcome[Any, Any]) -> str:
         shown["value"] = outcome.value
     if outcome.error is not None:
         shown["error"] = _error(outcome.error)
-        if outcome.traceback:
+        if outcome.traceback and not isinstance(outcome.error, CommandFailed):
             shown["traceback"] = outcome.traceback
     if outcome.output:
         shown["output"] = outcome.output

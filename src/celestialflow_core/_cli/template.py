@@ -39,8 +39,6 @@ class Template:
             raise click.BadParameter("There is no program in it.", param_hint="--command")
         self.program = words[0]
         self._parts = [command] if shell else words
-        if not PLACE.search(command):
-            self._parts = [f"{command} {{}}"] if shell else [*words, "{}"]
 
     @property
     def numbers(self) -> bool:
@@ -53,16 +51,26 @@ class Template:
         return f"{'--shell ' if self.shell else ''}--command {shlex.quote(self.command)}"
 
     def argv(self, task: Any, number: int | None = None) -> list[str]:
-        """The words for *task*."""
-        filled = [PLACE.sub(lambda match: self._fill(match, task, number), part) for part in self._parts]
+        """The words for *task*, which stands at their end if they have no place for it."""
+        placed = 0
+
+        def fill(match: re.Match[str]) -> str:
+            nonlocal placed
+            name = match[1]
+            if name not in NAMES and not (isinstance(task, dict) and name in task):
+                return match[0]  # braces of its own, as in awk
+            placed += 1
+            return self._text(name, task, number)
+
+        filled = [PLACE.sub(fill, part) for part in self._parts]
+        if not placed:
+            last = self._text("", task, number)
+            filled = [f"{filled[0]} {last}"] if self.shell else [*filled, last]
         return ["/bin/sh", "-c", *filled] if self.shell else filled
 
-    def _fill(self, match: re.Match[str], task: Any, number: int | None) -> str:
-        name = match[1]
+    def _text(self, name: str, task: Any, number: int | None) -> str:
         if isinstance(task, dict) and name in task:
             text = as_text(task[name])
-        elif name not in NAMES:
-            return match[0]  # braces of its own, as in awk
         elif name == "n":
             text = str(number)
         else:

@@ -7,10 +7,11 @@ end are ever formatted. A repr that raises becomes a text that says so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-__all__ = ["cut", "error_text", "one_line", "text_of"]
+__all__ = ["cut", "error_text", "one_line", "place_of", "qualified_name", "text_of"]
 
 _NUMBERS: Final = frozenset({int, float, bool, type(None)})
 _STRINGS: Final = frozenset({str, bytes, bytearray})
@@ -23,6 +24,7 @@ _OPEN: Final[dict[type, tuple[str, str]]] = {
 }
 _type_name: Final = type.__dict__["__name__"].__get__
 """The name of a class, whatever its metaclass makes of ``__name__``."""
+_PLACE: Final = re.compile(r'^ *File "([^"\n]*)", line (\d+)', re.MULTILINE)
 
 
 def cut(value: Any, max_info: int = 50) -> str:
@@ -70,6 +72,31 @@ def text_of(error: BaseException) -> str:
     except BaseException as inner:
         return f"<{_type_name(type(error))}, whose str raises {_type_name(type(inner))}>"
     return str.__str__(said)  # a plain str, should __str__ have returned a subclass
+
+
+def qualified_name(error: BaseException) -> str:
+    """The type of *error* as people write it: "ValueError", "json.decoder.JSONDecodeError"."""
+    remote = getattr(error, "type_name", None)
+    if isinstance(remote, str):
+        return remote
+    kind = type(error)
+    return (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def place_of(error: BaseException, text: str | None) -> str | None:
+    """Where *error* was raised, as "file.py:12"; of a remote one, where the *text* of its traceback says."""
+    if text is not None:
+        places = _PLACE.findall(text)
+        if places:
+            return ":".join(places[-1])
+    traceback = error.__traceback__
+    if traceback is None:
+        return None
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
 
 
 def one_line(text: str, max_info: int = 50) -> str:

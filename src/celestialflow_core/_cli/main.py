@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Commands", "command_line", "main"]
 
 
-CORE = ("run", "plugins")
+CORE = ("run", "results", "failures", "retry", "merge", "plugins")
 """The commands of the core: each is what a module of this package calls by its own name."""
 
 

@@ -110,6 +110,9 @@ def run(
     else:
         raise click.UsageError("Say what to run: module:function, or --command.")
     needed(words, files)
+    for option, given in (("--resume", resume), ("--shard", shard), ("--version", work)):
+        if given and not stores:
+            raise click.UsageError(f"{option} needs a store, like --store results.db.")
     how = How(**options)
     sinks = [url_of(store) for store in stores]
     job = Job(

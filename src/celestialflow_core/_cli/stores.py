@@ -1,10 +1,16 @@
-"""What a person writes for a store, as the URL of a sink."""
+"""Stores, as a person names them on the command line."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["url_of"]
+import click
+
+if TYPE_CHECKING:
+    from celestialflow_core.sinks import Readable, Row
+
+__all__ = ["error_matches", "readable", "row_as_json", "url_of"]
 
 
 def url_of(store: str) -> str:
@@ -13,3 +19,70 @@ def url_of(store: str) -> str:
         return store
     kind = "jsonl" if store.endswith((".jsonl", ".ndjson")) else "sqlite"
     return f"{kind}:{store}"
+
+
+def readable(store: str) -> Readable:
+    """The store that *store* names, to be read.
+
+    Raises:
+        click.UsageError: There is no such kind of store, or it cannot be read.
+    """
+    from celestialflow_core.errors import UnknownSink
+    from celestialflow_core.plugins import installed
+    from celestialflow_core.sinks import Readable
+    from celestialflow_core.sinks.resolving import sink_of
+
+    try:
+        name, sink = sink_of(url_of(store), installed())
+    except UnknownSink as error:
+        raise click.UsageError(str(error)) from error
+    if not isinstance(sink, Readable):
+        raise click.UsageError(f"{name} stores outcomes, but the command line cannot read them back.")
+    return sink
+
+
+def error_matches(stored: str | None, wanted: str) -> bool:
+    """Whether the error type *stored* is the one that a person calls *wanted*: with its module or without, or a base.
+
+    Nothing is unpickled or imported for it, so the bases are known of built-in errors and of ours only.
+    """
+    if stored is None:
+        return False
+    if wanted in (stored, stored.rpartition(".")[2]):
+        return True
+    import builtins
+
+    from celestialflow_core import errors
+
+    module, _, name = stored.rpartition(".")
+    home: Any = {"": builtins, errors.__name__: errors}.get(module)
+    kind = getattr(home, name, None)
+    return isinstance(kind, type) and wanted in {base.__name__ for base in kind.__mro__}
+
+
+def row_as_json(row: Row, value: Any = None) -> str:
+    """One JSON object on one line: what `run --json` prints of an outcome, and where and when it was stored.
+
+    Args:
+        row: The row; its pickles are not loaded.
+        value: The value of a success.
+    """
+    from celestialflow_core._cli.output import as_json
+
+    shown: dict[str, Any] = {"task": stored(row.task, row.task_pickle), "status": row.status}
+    shown["ok"] = row.status == "success"
+    if shown["ok"]:
+        shown["value"] = value
+    else:
+        shown["error"] = {"type": row.error_type, "message": row.error_message, "place": row.error_place}
+        shown["traceback"] = row.error_traceback
+    shown |= {"attempts": row.attempts, "seconds": row.seconds, "worker": row.worker}
+    shown |= {"stage": row.stage, "key": row.key, "at": row.at}
+    return as_json(shown)
+
+
+def stored(text: str | None, pickled: bytes | None) -> Any:
+    """What is stored, without loading a pickle: the value where it is JSON, else the text that stands for it."""
+    import json
+
+    return json.loads(text) if text is not None and pickled is None else text

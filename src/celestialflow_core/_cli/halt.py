@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["stop_of"]
 
-RULES = {
+RULES: dict[str, tuple[str, Callable[[str], Any]]] = {
     r"(\d+)": ("errors", int),
     r"(\d+(?:\.\d+)?)%": ("fraction", lambda text: float(text) / 100),
     r"(\d+)-in-a-row": ("consecutive", int),

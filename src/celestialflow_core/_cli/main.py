@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from celestialflow_core._cli.ending import endings
+from celestialflow_core._cli.glance import any_plugins
 
 if TYPE_CHECKING:
     from celestialflow_core.plugins.registry import Registry
@@ -60,7 +61,7 @@ class Commands(click.Group):
         if self._asked:
             return
         self._asked = True
-        if self._load_plugins is None and not _any_installed():
+        if self._load_plugins is None and not any_plugins():
             return
         from celestialflow_core.plugins.resolve import implementations
 
@@ -108,16 +109,6 @@ def command_line(load_plugins: Callable[[], Registry] | None = None) -> Commands
 def main() -> None:
     """The console script."""
     command_line().main(prog_name="celestialflow")
-
-
-def _any_installed() -> bool:
-    """False where no distribution but the core has plugins, and none is asked for: a look that loads no plugin."""
-    import os
-    from importlib.metadata import entry_points
-
-    points = entry_points(group="celestialflow")
-    mine = "celestialflow_core.plugins.builtin:"
-    return bool(os.environ.get("CELESTIALFLOW_PLUGINS")) or any(not point.value.startswith(mine) for point in points)
 
 
 def _installed() -> Registry:

@@ -49,7 +49,9 @@ def merge(stores: tuple[str, ...], output: str) -> None:
     except SinkError:  # there is none yet
         there = 0
     if there:
-        raise click.UsageError(f"{output} holds {there} tasks already. Give a new store, and name this one as a source.")
+        raise click.UsageError(
+            f"{output} holds {there} tasks already. Give a new store, and name this one as a source."
+        )
     with ExitStack() as stack:
         readers = [stack.enter_context(readable(store).reader()) for store in stores]
         manifests = [reader.manifest for reader in readers]

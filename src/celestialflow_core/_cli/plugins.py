@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -41,6 +39,8 @@ def plugins(load_plugins: Callable[[], Registry], as_json: bool, show_all: bool,
     shown = [info for info in registry.plugins if show_all or info.state != "disabled"]
     order = {hook: [found.plugin for found in implementations(registry, hook)] for hook in sorted(SPECS)}
     if as_json:
+        import json
+
         click.echo(json.dumps({
             "plugins": [_as_dict(info) for info in shown],
             "hooks": {hook: names for hook, names in order.items() if names},
@@ -82,6 +82,7 @@ def _order_rows(order: dict[str, list[str]]) -> Iterable[tuple[str, ...]]:
 
 def _remarks(registry: Registry, show_all: bool) -> Iterable[str]:
     """What is wrong, in sentences, below the table."""
+    import shutil
     import textwrap
 
     width = max(60, shutil.get_terminal_size().columns)
@@ -101,6 +102,7 @@ def _remarks(registry: Registry, show_all: bool) -> Iterable[str]:
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
     """Columns as wide as their widest cell; the last one is wrapped at the width of the terminal."""
+    import shutil
     import textwrap
 
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["rehearse"]
 
-ORDER = ("tasks", "duplicates", "skipped", "done", "failed_before", "to_run")
+ORDER: tuple[str, ...] = ("tasks", "duplicates", "skipped", "done", "failed_before", "to_run")
 
 
 def rehearse(job: Job, tasks: Iterable[Any]) -> None:

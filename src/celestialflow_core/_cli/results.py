@@ -19,7 +19,9 @@ __all__ = ["results"]
 @click.option("--stage", metavar="NAME", help="Only those of this stage of a graph.")
 @click.option("--values", is_flag=True, help="Print the values alone, texts as they are and all others as JSON.")
 @click.option(
-    "--text", is_flag=True, help="Load no pickles: a value that is no JSON is shown by its text, which may be shortened."
+    "--text",
+    is_flag=True,
+    help="Load no pickles: a value that is no JSON is shown by its text, which may be shortened.",
 )
 def results(store: str, stage: str | None, values: bool, text: bool) -> None:
     """Print the results in STORE, one JSON object on a line for each task that succeeded.

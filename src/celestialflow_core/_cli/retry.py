@@ -47,9 +47,7 @@ def retry(store: str, error: str | None, function: str | None, **options: Any) -
         if error is not None:
             rows = (row for row in rows if error_matches(row.error_type, error))
         how = How(**options)
-        job = Job(
-            target, how, name=manifest.name, sinks=[url_of(store)], resume="failed", version=manifest.version
-        )
+        job = Job(target, how, name=manifest.name, sinks=[url_of(store)], resume="failed", version=manifest.version)
         tasks = _Tasks(rows)
         if how.dry_run:
             from celestialflow_core._cli.rehearsal import rehearse

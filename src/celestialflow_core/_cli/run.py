@@ -43,11 +43,13 @@ class Run(click.Command):
     "files",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help="Read tasks from a file: .jsonl a JSON value a line, .csv a dict a row, any other a text a line; - is standard "
-    "input. May be repeated.",
+    help="Read tasks from a file: .jsonl a JSON value a line, .csv a dict a row, any other a text a line; - is "
+    "standard input. May be repeated.",
 )
 @click.option("--format", type=click.Choice(["txt", "jsonl", "csv"]), help="Read all files so, whatever their names.")
-@click.option("--text", is_flag=True, help="Take TASKS, and lines of standard input, as texts, also where they are JSON.")
+@click.option(
+    "--text", is_flag=True, help="Take TASKS, and lines of standard input, as texts, also where they are JSON."
+)
 @click.option(
     "--command",
     metavar="PROGRAM",

@@ -72,6 +72,8 @@ class Job:
     def __init__(self, target: str | Template, how: How, **store: Any) -> None:
         self.how = how
         self.program: Program | None = None
+        func: Callable[..., Any]
+        mode: str | None
         options: dict[str, Any] = {
             "stop": stop_of(how.halt, how.halt_now),
             "executor_options": _pairs(how.executor_options),
@@ -81,7 +83,8 @@ class Job:
             **store,
         }
         if isinstance(target, Template):
-            func, self.target, mode = self._program(target, options)
+            func = self.program = self._program(target, options)
+            self.target, mode = target.target, "thread"
         else:
             func, self.target = find(target)
             mode = how.mode or _mode_of(func, how)
@@ -100,7 +103,7 @@ class Job:
             raise click.UsageError(str(error)) from error
         inside(self.manager).target = self.target
 
-    def _program(self, template: Template, options: dict[str, Any]) -> tuple[Callable[..., Any], str, str]:
+    def _program(self, template: Template, options: dict[str, Any]) -> Program:
         import shutil
         from pathlib import PurePath
 
@@ -108,16 +111,13 @@ class Job:
 
         how = self.how
         if how.mode not in (None, "thread") or how.unpack:
-            raise click.UsageError("A program (--command) is started by a thread: --mode and --unpack are for functions.")
+            raise click.UsageError("A program is started by a thread: --mode and --unpack are for functions.")
         if not template.shell and "{" not in template.program and shutil.which(template.program) is None:
-            raise click.UsageError(
-                f"There is no program {template.program!r}. What only a shell knows needs --shell."
-            )
-        self.program = Program(template, how.timeout)
+            raise click.UsageError(f"There is no program {template.program!r}. What only a shell knows needs --shell.")
         if not options.get("name"):
             options["name"] = PurePath(template.program).name
         options |= {"worker_limit": how.jobs or usable_cpus(), "max_retries": how.retries or 0}
-        return self.program, template.target, "thread"
+        return Program(template, how.timeout)
 
     def run(self, tasks: Iterable[Any], total: int | None) -> int:
         """Run the tasks; gives the exit code."""

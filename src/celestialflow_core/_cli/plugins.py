@@ -27,7 +27,7 @@ __all__ = ["plugins"]
 @click.option("--hooks", "show_hooks", is_flag=True, help="Show the plugins of each hook, in call order.")
 @click.pass_obj
 def plugins(load_plugins: Callable[[], Registry], as_json: bool, show_all: bool, show_hooks: bool) -> None:
-    """List the plugins: distribution, version, state, executors and hooks.
+    """List the plugins: distribution, version, state, executors, sinks and hooks.
 
     The order is that of registration; hooks are called in the opposite order, the last plugin first, unless an
     implementation asks for another place (see --hooks). Exits with 1 if a plugin failed.
@@ -49,7 +49,7 @@ def plugins(load_plugins: Callable[[], Registry], as_json: bool, show_all: bool,
     elif show_hooks:
         click.echo(_table([("HOOK", "CALLED IN THIS ORDER"), *_order_rows(order)]))
     else:
-        click.echo(_table([("PLUGIN", "DISTRIBUTION", "STATE", "EXECUTORS", "HOOKS"), *map(_row, shown)]))
+        click.echo(_table([("PLUGIN", "DISTRIBUTION", "STATE", "EXECUTORS", "SINKS", "HOOKS"), *map(_row, shown)]))
     if not as_json:
         for line in _remarks(registry, show_all):
             click.echo(line)
@@ -67,13 +67,14 @@ def _as_dict(info: PluginInfo) -> dict[str, object]:
         "reason": info.reason,
         "warnings": list(info.warnings),
         "executors": list(info.executors),
+        "sinks": list(info.sinks),
         "hooks": list(info.hooks),
         "traceback": info.details,
     }
 
 
 def _row(info: PluginInfo) -> tuple[str, ...]:
-    return info.name, info.source, info.state, ", ".join(info.executors), ", ".join(info.hooks)
+    return info.name, info.source, info.state, ", ".join(info.executors), ", ".join(info.sinks), ", ".join(info.hooks)
 
 
 def _order_rows(order: dict[str, list[str]]) -> Iterable[tuple[str, ...]]:

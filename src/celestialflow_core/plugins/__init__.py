@@ -3,9 +3,11 @@
     installed()                    the plugins that are installed, found and loaded once a process
         .with_plugins([...])       and those given to one manager
         .executor_factory("dask")  what makes an executor
+        .sink_factory("sqlite")    what makes a sink
     resolve(registry)              the hooks of a run, as plain callables
 
-`hookspecs` is the reference of the hooks. The executors of the core come in through the same door as everyone else's.
+`hookspecs` is the reference of the hooks. The executors and sinks of the core come in through the same door as everyone
+else's.
 """
 
 from __future__ import annotations

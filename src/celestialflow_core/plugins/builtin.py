@@ -1,4 +1,4 @@
-"""The executors of the core, as plugins like any other: four names, and where the class of each is.
+"""The executors and sinks of the core, as plugins like any other: their names, and where the class of each is.
 
 Nothing is imported until a factory is called. The facts that a factory carries let ``TaskManager`` refuse an option
 without that (``tests/contracts`` holds them against the executors themselves).
@@ -16,15 +16,31 @@ from celestialflow_core.plugins.markers import hookimpl
 
 if TYPE_CHECKING:
     from celestialflow_core.executors.interface import AsyncExecutor, Executor, ExecutorFactory
+    from celestialflow_core.sinks.interface import Sink, SinkFactory
 
-__all__ = ["CORE", "ENTRY_POINTS", "BuiltinExecutor", "BuiltinFactory", "aio", "process", "serial", "thread"]
+__all__ = [
+    "CORE",
+    "ENTRY_POINTS",
+    "BuiltinExecutor",
+    "BuiltinFactory",
+    "BuiltinSink",
+    "BuiltinSinkFactory",
+    "aio",
+    "jsonl",
+    "process",
+    "serial",
+    "sqlite",
+    "thread",
+]
 
 CORE = "celestialflow-core"
 
 ENTRY_POINTS = {
     "async": f"{__name__}:aio",
+    "jsonl": f"{__name__}:jsonl",
     "process": f"{__name__}:process",
     "serial": f"{__name__}:serial",
+    "sqlite": f"{__name__}:sqlite",
     "thread": f"{__name__}:thread",
 }
 """What pyproject.toml declares, for the case that the package is on the path without its metadata."""
@@ -64,6 +80,34 @@ class BuiltinExecutor:
         return {self.name: self.factory}
 
 
+@attrs.frozen(eq=False)
+class BuiltinSinkFactory:
+    """Makes sinks of one class, which it imports when it is called.
+
+    Attributes:
+        target: Where the class is, as "module:name".
+    """
+
+    target: str
+
+    def __call__(self, url: str) -> Sink:
+        module, _, name = self.target.partition(":")
+        made: Sink = getattr(import_module(module), name)(url)
+        return made
+
+
+@attrs.frozen(eq=False)
+class BuiltinSink:
+    """A plugin that declares one sink."""
+
+    name: str
+    factory: BuiltinSinkFactory
+
+    @hookimpl
+    def sink_factories(self) -> Mapping[str, SinkFactory]:
+        return {self.name: self.factory}
+
+
 def _builtin(name: str, target: str, *capabilities: str, is_async: bool = False, options: str = "") -> BuiltinExecutor:
     target = f"celestialflow_core.executors.{target}"
     factory = BuiltinFactory(target, frozenset(capabilities), is_async, frozenset(options.split()))
@@ -76,3 +120,5 @@ process = _builtin(
     "process", "process:ProcessExecutor", "timeout", "setup", options="max_tasks_per_worker max_worker_memory env"
 )
 aio = _builtin("async", "aio:AsyncioExecutor", "timeout", "setup", is_async=True)
+sqlite = BuiltinSink("sqlite", BuiltinSinkFactory("celestialflow_core.sinks.sqlite:SqliteStore"))
+jsonl = BuiltinSink("jsonl", BuiltinSinkFactory("celestialflow_core.sinks.jsonl:JsonlStore"))

@@ -1,6 +1,6 @@
 """Finds the installed plugins and loads each of them by itself, so that none can take another down.
 
-    entry points -> sorted -> switched off? -> name taken? -> import -> hooks checked -> executors asked for -> Plugin
+    entry points -> sorted -> switched off? -> name taken? -> import -> hooks checked -> asked what it has -> Plugin
 
 pluggy's own loader stops at the first import that fails and drops a second plugin of one name in silence; this one
 gives a `Plugin` for every entry point, whatever happened to it. Entry points and switches are arguments, so that a test

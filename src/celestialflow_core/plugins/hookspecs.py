@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from celestialflow_core._outcome import Outcome, RunSummary
     from celestialflow_core.executors.interface import ExecutorFactory
+    from celestialflow_core.sinks.interface import SinkFactory
 
 __all__ = [
     "executor_factories",
@@ -46,6 +47,7 @@ __all__ = [
     "register_commands",
     "retry_delay",
     "should_retry",
+    "sink_factories",
     "task_key",
 ]
 
@@ -80,6 +82,46 @@ def executor_factories() -> Mapping[str, ExecutorFactory] | None:
 
         manager = TaskManager(str.upper, execution_mode="own", plugins=[Own()], log_dir=None)
         assert manager.start(["a", "b"]).succeeded == 2
+
+    Added in: 0.1.0
+    """
+
+
+@hookspec
+def sink_factories() -> Mapping[str, SinkFactory] | None:
+    """Declare sinks: names for the URLs of ``sinks``, and what makes each of them.
+
+    When: Once a process, when the installed plugins are loaded; for ``plugins=[...]``, once a manager. Keep the module
+        thin, and import the driver of a database inside the factory: the hook is called also by runs without a sink.
+
+    Returns: A dict from names to factories, or None for none. The name is what stands before the colon of a URL. A
+        factory is called as ``factory(url)``, with the whole URL, and gives a ``Sink``; it should look at the URL, and
+        connect to nothing before ``open``.
+
+    If it raises: The plugin has failed. That ends the runs that name it or its sink; others get one warning. Two
+        plugins that declare one name: using that name is a ``PluginError`` that names both.
+
+    Example:
+        class Memory:
+            def __init__(self, url):
+                self.rows = {}
+
+            def open(self, run):
+                self.name = run.name
+
+            def write(self, outcomes):
+                for outcome in outcomes:
+                    self.rows[outcome.key] = outcome.value
+
+            def close(self, error):
+                pass
+
+        class Own:
+            @hookimpl
+            def sink_factories(self):
+                return {"memory": Memory}
+
+        assert Own().sink_factories()["memory"]("memory:").rows == {}
 
     Added in: 0.1.0
     """

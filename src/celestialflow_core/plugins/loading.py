@@ -42,6 +42,7 @@ class PluginInfo:
         module: The module that it is in.
         hooks: The hooks that it implements.
         executors: The executors that it declares.
+        sinks: The sinks that it declares.
         state: "active", "disabled" or "failed".
         reason: Why it is not active, in sentences.
         warnings: What is suspicious about it although it is active, a sentence each.
@@ -54,6 +55,7 @@ class PluginInfo:
     module: str = ""
     hooks: tuple[str, ...] = ()
     executors: tuple[str, ...] = ()
+    sinks: tuple[str, ...] = ()
     state: Literal["active", "disabled", "failed"] = "active"
     reason: str = ""
     warnings: tuple[str, ...] = ()
@@ -74,6 +76,7 @@ class Plugin:
         object: The plugin itself, or None where it was not loaded.
         implementations: Its hooks.
         factories: Its executors.
+        sinks: Its sinks.
         entry_point: For one that is off, but may be named: what to load.
     """
 
@@ -81,6 +84,7 @@ class Plugin:
     object: object = None
     implementations: tuple[Implementation, ...] = ()
     factories: Mapping[str, Any] = attrs.field(factory=dict)
+    sinks: Mapping[str, Any] = attrs.field(factory=dict)
     entry_point: EntryPointLike | None = None
 
 
@@ -95,28 +99,30 @@ def load(point: EntryPointLike, info: PluginInfo) -> Plugin:
 
 
 def take(loaded: object, info: PluginInfo) -> Plugin:
-    """Read the hooks of a plugin object, and ask it for its executors."""
+    """Read the hooks of a plugin object, and ask it for its executors and sinks."""
     try:
         reading = read(loaded)
     except Exception as error:
         return _failed(info, f"Looking for its hooks raised {_text(error)}.", error)
-    factories: dict[str, Any] = {}
+    declared: dict[str, dict[str, Any]] = {"executor_factories": {}, "sink_factories": {}}
     errors = reading.errors
     details = ""
     for implementation in reading.implementations:
-        if implementation.hook != "executor_factories":
+        hook = implementation.hook
+        if hook not in declared:
             continue
         try:
-            given = implementation.call()
-            errors += _add(factories, given)
+            errors += _add(declared[hook], implementation.call(), hook)
         except (Exception, SystemExit) as error:
-            errors.append(f"executor_factories raised {_text(error)}.")
+            errors.append(f"{hook} raised {_text(error)}.")
             details = _traceback(error)
-    # A failed plugin keeps the names of its executors, so that whoever asks for one of them is told why it is missing.
+    executors, sinks = declared["executor_factories"], declared["sink_factories"]
+    # A failed plugin keeps the names of what it declares, so that whoever asks for it is told why it is missing.
     info = attrs.evolve(
         info,
         hooks=tuple(sorted({implementation.hook for implementation in reading.implementations})),
-        executors=tuple(sorted(factories)),
+        executors=tuple(sorted(executors)),
+        sinks=tuple(sorted(sinks)),
         state="failed" if errors else "active",
         reason=" ".join(errors),
         warnings=tuple(reading.warnings),
@@ -124,27 +130,27 @@ def take(loaded: object, info: PluginInfo) -> Plugin:
     )
     if errors:
         return Plugin(info, loaded)
-    return Plugin(info, loaded, tuple(reading.implementations), factories)
+    return Plugin(info, loaded, tuple(reading.implementations), executors, sinks)
 
 
 def _failed(info: PluginInfo, reason: str, error: BaseException) -> Plugin:
     return Plugin(attrs.evolve(info, state="failed", reason=reason, details=_traceback(error)))
 
 
-def _add(factories: dict[str, Any], given: object) -> list[str]:
-    """Put what ``executor_factories`` gave into *factories*; returns what is wrong with it."""
+def _add(factories: dict[str, Any], given: object, hook: str) -> list[str]:
+    """Put what *hook* gave into *factories*; returns what is wrong with it."""
     if given is None:
         return []
     if not isinstance(given, Mapping):
-        return [f"executor_factories gave {_short(given)}; it must give a dict from names to factories."]
+        return [f"{hook} gave {_short(given)}; it must give a dict from names to factories."]
     errors = []
     for name, factory in given.items():
         if not isinstance(name, str) or not name:
-            errors.append(f"executor_factories gave the name {_short(name)}; a name is a str that is not empty.")
+            errors.append(f"{hook} gave the name {_short(name)}; a name is a str that is not empty.")
         elif not callable(factory):
-            errors.append(f"executor_factories gave {_short(factory)} for {name!r}; a factory must be callable.")
+            errors.append(f"{hook} gave {_short(factory)} for {name!r}; a factory must be callable.")
         elif name in factories:
-            errors.append(f"executor_factories gave two factories for {name!r}.")
+            errors.append(f"{hook} gave two factories for {name!r}.")
         else:
             factories[name] = factory
     return errors

@@ -41,12 +41,12 @@ def plugin_error(info: PluginInfo, wanted: str = "") -> PluginError:
     return error
 
 
-def clash(executor: str, owners: Sequence[PluginInfo]) -> str:
-    """That more than one plugin declares *executor*."""
+def clash(what: str, owners: Sequence[PluginInfo]) -> str:
+    """That more than one plugin declares *what*: "the executor 'dask'"."""
     whose = " and ".join(f"{info.name!r} of {info.source}" for info in owners)
     foreign = [info.distribution for info in owners if info.distribution not in (None, CORE)]
     switch = f", or switch it off: CELESTIALFLOW_DISABLE_PLUGINS={foreign[-1]}" if foreign else ""
-    return f"More than one plugin declares the executor {executor!r}: {whose}. Remove one of them{switch}."
+    return f"More than one plugin declares {what}: {whose}. Remove one of them{switch}."
 
 
 def not_installed(name: str, plugins: Iterable[PluginInfo]) -> str:

@@ -2,7 +2,7 @@
 
 A registry does not change once it is made, and holds nothing of a run. It decides what a broken plugin means:
 
-- A run that needs it (by name, or by its executor) ends with a `PluginError` that says what is wrong.
+- A run that needs it (by name, or by its executor or sink) ends with a `PluginError` that says what is wrong.
 - Any other run goes on, after one `PluginWarning` a process. With ``CELESTIALFLOW_STRICT_PLUGINS=1`` it does not.
 """
 
@@ -13,12 +13,12 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
 import pluggy
 
-from celestialflow_core.errors import PluginError, UnknownExecutor
+from celestialflow_core.errors import PluginError, UnknownExecutor, UnknownSink
 from celestialflow_core.plugins.discovery import discover
 from celestialflow_core.plugins.loading import EntryPointLike, Plugin, PluginInfo, load, take
 from celestialflow_core.plugins.messages import clash, not_installed, plugin_error, title, unusable, warn
@@ -28,11 +28,20 @@ from celestialflow_core.plugins.switches import Switches, normalise
 
 if TYPE_CHECKING:
     from celestialflow_core.executors.interface import ExecutorFactory
+    from celestialflow_core.sinks.interface import SinkFactory
 
 __all__ = ["Registry", "installed"]
 
 KNOWN_EXECUTORS = {"dask": "celestialflow-dask", "ray": "celestialflow-ray"}
 """Executors that have distributions of their own, for the advice when one is asked for and is not installed."""
+
+KNOWN_SINKS = {
+    "mariadb": "celestialflow-sql",
+    "mysql": "celestialflow-sql",
+    "parquet": "celestialflow-arrow",
+    "postgresql": "celestialflow-sql",
+}
+"""The same for sinks."""
 
 
 class Registry:
@@ -86,6 +95,11 @@ class Registry:
         return tuple(sorted({name for plugin in self._active for name in plugin.factories}))
 
     @property
+    def sinks(self) -> tuple[str, ...]:
+        """The names of the sinks that can be used, sorted."""
+        return tuple(sorted({name for plugin in self._active for name in plugin.sinks}))
+
+    @property
     def failures(self) -> tuple[str, ...]:
         """What is wrong with plugins that cannot be used, a text each."""
         failed = [unusable(info) for info in self.plugins if info.state == "failed"]
@@ -95,7 +109,7 @@ class Registry:
     def suspicions(self) -> tuple[str, ...]:
         """What may be wrong with the plugins that are active, a text each."""
         odd = [f"{title(info)}: {warning}" for info in self.plugins for warning in info.warnings]
-        return (*odd, *(clash(name, owners) for name, owners in self._clashes().items()))
+        return (*odd, *(clash(what, owners) for what, owners in self._clashes().items()))
 
     def executor_factory(self, name: str) -> ExecutorFactory:
         """What makes the executor called *name*.
@@ -104,15 +118,22 @@ class Registry:
             UnknownExecutor: No plugin declares it.
             PluginError: More than one does, or the one that does cannot be used.
         """
-        owners = [plugin for plugin in self._active if name in plugin.factories]
-        if len(owners) == 1:
-            return cast("ExecutorFactory", owners[0].factories[name])
-        if owners:
-            raise PluginError(clash(name, [plugin.info for plugin in owners]))
-        for info in self.plugins:
-            if info.state != "active" and _provides(info, name):
-                raise plugin_error(info, f"The executor {name!r} is not there.")
-        raise UnknownExecutor(name, self.executors, self._executor_advice(name))
+        factory = self._factory("executor", name)
+        if factory is None:
+            raise UnknownExecutor(name, self.executors, self._advice(name, self.executors, KNOWN_EXECUTORS))
+        return cast("ExecutorFactory", factory)
+
+    def sink_factory(self, name: str) -> SinkFactory:
+        """What makes the sink called *name*: what stands before the colon of its URL.
+
+        Raises:
+            UnknownSink: No plugin declares it.
+            PluginError: More than one does, or the one that does cannot be used.
+        """
+        factory = self._factory("sink", name)
+        if factory is None:
+            raise UnknownSink(name, self.sinks, self._advice(name, self.sinks, KNOWN_SINKS))
+        return cast("SinkFactory", factory)
 
     def with_plugins(self, given: Iterable[object]) -> Registry:
         """These plugins and, for one manager, those that it was *given*.
@@ -208,19 +229,36 @@ class Registry:
             raise plugin_error(plugin.info)
         return plugin
 
+    def _factory(self, kind: Literal["executor", "sink"], name: str) -> object | None:
+        """The factory of that *name*, or None where no plugin declares it.
+
+        Raises:
+            PluginError: More than one does, or the one that does cannot be used.
+        """
+        owners = [plugin for plugin in self._active if name in _declared(plugin, kind)]
+        if len(owners) == 1:
+            return cast(object, _declared(owners[0], kind)[name])
+        if owners:
+            raise PluginError(clash(f"the {kind} {name!r}", [plugin.info for plugin in owners]))
+        for info in self.plugins:
+            if info.state != "active" and _provides(info, name):
+                raise plugin_error(info, f"The {kind} {name!r} is not there.")
+        return None
+
     def _clashes(self) -> dict[str, list[PluginInfo]]:
         owners: dict[str, list[PluginInfo]] = {}
         for plugin in self._active:
-            for name in plugin.factories:
-                owners.setdefault(name, []).append(plugin.info)
-        return {name: infos for name, infos in owners.items() if len(infos) > 1}
+            for kind in ("executor", "sink"):
+                for name in _declared(plugin, kind):
+                    owners.setdefault(f"the {kind} {name!r}", []).append(plugin.info)
+        return {what: infos for what, infos in owners.items() if len(infos) > 1}
 
-    def _executor_advice(self, name: str) -> str:
-        known = set(KNOWN_EXECUTORS).difference(self.executors)
-        meant = name if name in known else closest(name, known.union(self.executors))
+    def _advice(self, name: str, usable: Sequence[str], distributions: Mapping[str, str]) -> str:
+        known = set(distributions).difference(usable)
+        meant = name if name in known else closest(name, known.union(usable))
         advice = [] if meant in (None, name) else [f"Did you mean {meant!r}?"]
         if meant in known:
-            advice.append(f"pip install {KNOWN_EXECUTORS[meant]}.")
+            advice.append(f"pip install {distributions[meant]}.")
         if self.failures:
             advice.append("Some plugins could not be loaded; 'celestialflow plugins' says why.")
         return " ".join(advice)
@@ -268,10 +306,14 @@ def _called(info: PluginInfo) -> tuple[str, ...]:
     return tuple(normalise(name) for name in (info.name, info.distribution) if name)
 
 
-def _provides(info: PluginInfo, executor: str) -> bool:
-    """Whether a plugin that is not active declares *executor*, or by its name most likely would."""
+def _declared(plugin: Plugin, kind: str) -> Mapping[str, Any]:
+    return plugin.factories if kind == "executor" else plugin.sinks
+
+
+def _provides(info: PluginInfo, what: str) -> bool:
+    """Whether a plugin that is not active declares the executor or sink *what*, or by its name most likely would."""
     names = {name.removeprefix("celestialflow-") for name in _called(info)}
-    return executor in info.executors or normalise(executor) in names
+    return what in (*info.executors, *info.sinks) or normalise(what) in names
 
 
 def _object_name(item: object) -> str:

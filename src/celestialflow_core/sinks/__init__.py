@@ -8,6 +8,18 @@ from __future__ import annotations
 
 from celestialflow_core.sinks._reading import Mergeable, Readable, Reader
 from celestialflow_core.sinks._rows import Row, record_of, rows_of
-from celestialflow_core.sinks.interface import Manifest, Record, Sink, Store
+from celestialflow_core.sinks.interface import Manifest, Record, Sink, SinkFactory, Store
 
-__all__ = ["Manifest", "Mergeable", "Readable", "Reader", "Record", "Row", "Sink", "Store", "record_of", "rows_of"]
+__all__ = [
+    "Manifest",
+    "Mergeable",
+    "Readable",
+    "Reader",
+    "Record",
+    "Row",
+    "Sink",
+    "SinkFactory",
+    "Store",
+    "record_of",
+    "rows_of",
+]

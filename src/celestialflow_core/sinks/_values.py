@@ -21,7 +21,17 @@ from typing import Any, Final, NamedTuple
 from celestialflow_core._text import cut, place_of, qualified_name, text_of
 from celestialflow_core.errors import RemoteError
 
-__all__ = ["LOST", "EncodedError", "NotRestorable", "clean", "decode", "encode", "encode_error", "restored_error"]
+__all__ = [
+    "LOST",
+    "EncodedError",
+    "NotRestorable",
+    "clean",
+    "decode",
+    "encode",
+    "encode_error",
+    "restored_error",
+    "to_json",
+]
 
 LOST: Final = b""
 """Stands for the pickle of what cannot be pickled."""
@@ -34,7 +44,8 @@ _BIG: Final = 1 << 4096  # Python does not read integers of many more digits
 _ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 _CONSTANTS: Final = {None: "null", True: "true", False: "false"}
 
-_to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")).encode
+to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")).encode
+"""An object as JSON text; of a str, also one that no file can hold."""
 _from_json = json.JSONDecoder().decode
 
 
@@ -59,7 +70,7 @@ def encode(value: Any) -> tuple[str, bytes | None]:
         if -_BIG < value < _BIG:
             return int.__repr__(value), None
     elif kind is str:
-        text: str = _to_json(value)
+        text: str = to_json(value)
         if text.isascii() or _is_unicode(text):
             return text, None
     elif kind is bool or value is None:
@@ -150,7 +161,7 @@ def _json(value: Any) -> str | None:
     try:
         if not _is_plain(value, [], [_ITEMS]):
             return None
-        text: str = _to_json(value)
+        text: str = to_json(value)
     except (ValueError, RecursionError):  # NaN, an infinity, an int of too many digits
         return None
     return text if text.isascii() or _is_unicode(text) else None

@@ -9,14 +9,15 @@ A sink that can also `restore` is a store: a later run of the same tasks takes f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
+from celestialflow_core._call import record
 from celestialflow_core._outcome import Outcome
 
-__all__ = ["Manifest", "Record", "Sink", "Store"]
+__all__ = ["Manifest", "Record", "Sink", "SinkFactory", "Store"]
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +43,7 @@ class Manifest:
     shard: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@record(kw_only=True, eq=True)
 class Record:
     """What a store knows of one task.
 
@@ -93,3 +94,7 @@ class Store(Sink, Protocol):
     def restore(self, keys: Sequence[str]) -> Mapping[str, Record]:
         """What is known of the tasks with these keys; those of which nothing is known are not in it."""
         ...
+
+
+SinkFactory = Callable[[str], Sink]
+"""Makes a sink of its URL."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
+from celestialflow_core._cli.ending import say
 from celestialflow_core._cli.output import Results, as_json
 from celestialflow_core._driver.storage import Stored
 from celestialflow_core._keys import key_of
@@ -91,6 +92,6 @@ def _stored(sinks: tuple[object, ...]) -> tuple[set[str], set[str]]:
             with readable(str(sink)).reader() as reader:
                 for row in reader.rows():
                     (succeeded if row.status == "success" else failed).add(row.key)
-        except SinkError:  # there is none yet
-            pass
+        except SinkError as error:  # mostly that there is none yet
+            say(f"Note: {error}")
     return succeeded, failed

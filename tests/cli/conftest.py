@@ -1,4 +1,4 @@
-"""A command line whose plugins are made by the test, in this process or in one of its own; and a module of functions."""
+"""A command line whose plugins are made by the test, here or as a program; and a module of functions."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ SCRIPT = "from celestialflow_core._cli.main import main; main()"
 
 @pytest.fixture
 def command(job: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts the command line in an interpreter of its own, where ``job.py`` is; what still runs at the end is killed."""
+    """Starts the command line in an interpreter of its own, where ``job.py`` is, and kills it at the end."""
     started: list[subprocess.Popen[str]] = []
     home = str(Path(celestialflow_core.__file__).parents[1])
 

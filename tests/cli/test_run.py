@@ -218,9 +218,7 @@ def test_wrong_usage_says_what_to_do(run: Any, arguments: list[str], said: str) 
     ],
 )
 @pytest.mark.parametrize("target", ["broken:f", "./bro-ken.py:f"])
-def test_module_that_cannot_be_imported_fails_the_run(
-    run: Any, job: Path, target: str, source: str, said: str
-) -> None:
+def test_module_that_cannot_be_imported_fails_the_run(run: Any, job: Path, target: str, source: str, said: str) -> None:
     """Exits with 4, and shows the user's part of the traceback."""
     for name in ("broken.py", "bro-ken.py"):
         (job.parent / name).write_text(source + "\n")

@@ -39,7 +39,7 @@ def _has_plugins(folder: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError:  # a zip file, or something that cannot be read
-        return not folder.endswith("python%d%d.zip" % sys.version_info[:2])
+        return True
     return any(map(_declares, metadata))
 
 

@@ -60,6 +60,14 @@ _HOW = (
         "1-ok (successes). May be repeated.",
     ),
     click.option("--halt-now", is_flag=True, help="With --halt: end at once what runs then."),
+    click.option(
+        "--grace",
+        type=click.FloatRange(min=0),
+        default=5.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long what runs may go on when the run ends early; a second Ctrl-C ends it at once.",
+    ),
     click.option("--unpack", is_flag=True, help="A task is a list of arguments; of a CSV file, the cells of a row."),
     click.option(
         "--executor-option",

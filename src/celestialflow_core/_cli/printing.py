@@ -7,14 +7,30 @@ from typing import TYPE_CHECKING, Any
 from celestialflow_core._cli.output import Results, as_json, as_text
 from celestialflow_core._text import cut, error_text, text_of
 from celestialflow_core.errors import CommandFailed, RemoteError
+from celestialflow_core.plugins import hookimpl
 
 if TYPE_CHECKING:
     from celestialflow_core._cli.program import Program
     from celestialflow_core._outcome import Outcome
 
-__all__ = ["Printer", "outcome_as_json"]
+__all__ = ["Printer", "Unprinted", "outcome_as_json"]
 
 SHOWN_FAILURES = 20
+
+
+class Unprinted:
+    """A plugin that knows what has settled: a stream that Ctrl-C ends does not give what it still holds."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[int, Outcome[Any, Any]] = {}
+
+    @hookimpl
+    def on_success(self, outcome: Outcome[Any, Any]) -> None:
+        self.outcomes[outcome.id] = outcome
+
+    @hookimpl
+    def on_error(self, outcome: Outcome[Any, Any]) -> None:
+        self.outcomes[outcome.id] = outcome
 
 
 class Printer:
@@ -22,13 +38,17 @@ class Printer:
 
     Args:
         results: Standard output.
+        unprinted: The plugin, which the run has.
         as_json: One object a task, rather than one line a result.
         quiet: Whether stderr is told nothing.
         program: What is to forget the number of a task.
     """
 
-    def __init__(self, results: Results, as_json: bool, quiet: bool, program: Program | None = None) -> None:
+    def __init__(
+        self, results: Results, unprinted: Unprinted, as_json: bool, quiet: bool, program: Program | None = None
+    ) -> None:
         self._results = results
+        self._unprinted = unprinted.outcomes
         self._as_json = as_json
         self._quiet = quiet
         self._program = program
@@ -37,6 +57,7 @@ class Printer:
 
     def print(self, outcome: Outcome[Any, Any]) -> None:
         """Print *outcome*."""
+        self._unprinted.pop(outcome.id, None)
         failed = outcome.error is not None and outcome.status in ("error", "restored")
         self.failed += failed
         if self._program is not None:
@@ -47,6 +68,11 @@ class Printer:
             self._results.line(as_text(outcome.value))
         elif failed and outcome.error is not None and not self._quiet:
             self._complain(outcome.task, outcome.error)
+
+    def print_rest(self) -> None:
+        """Print what has settled and did not come."""
+        for _, outcome in sorted(self._unprinted.items()):
+            self.print(outcome)
 
     def _complain(self, task: Any, error: BaseException) -> None:
         if self.failed <= SHOWN_FAILURES:

@@ -73,7 +73,13 @@ def _target(manifest: Manifest, store: str) -> str | Template:
         )
     if manifest.target.startswith("--"):
         *switches, command = shlex.split(manifest.target)
-        return Template(command, "--shell" in switches)
+        template = Template(command, "--shell" in switches)
+        if template.numbers:
+            raise click.UsageError(
+                f"{template.command!r} has {{n}}, and {store} does not know the numbers of the tasks. Run it again "
+                f"over all tasks, with --resume."
+            )
+        return template
     return manifest.target
 
 

@@ -98,7 +98,7 @@ def run(
     130 interrupted.
     """
     from celestialflow_core._cli.running import How, Job
-    from celestialflow_core._cli.stores import url_of
+    from celestialflow_core._cli.stores import check, url_of
     from celestialflow_core._cli.tasks import Tasks, needed
     from celestialflow_core._cli.template import Template
 
@@ -117,6 +117,7 @@ def run(
             raise click.UsageError(f"{option} needs a store, like --store results.db.")
     how = How(**options)
     sinks = [url_of(store) for store in stores]
+    check(sinks, resume is not None)
     job = Job(
         target,
         how,

@@ -13,7 +13,7 @@ from celestialflow_core import TaskManager
 from celestialflow_core._cli.ending import ExitCode, ReaderGone, endings, say
 from celestialflow_core._cli.halt import stop_of
 from celestialflow_core._cli.output import Results
-from celestialflow_core._cli.printing import Printer
+from celestialflow_core._cli.printing import Printer, Unprinted
 from celestialflow_core._cli.program import Program
 from celestialflow_core._cli.signals import sigterm_as_ctrl_c
 from celestialflow_core._cli.target import find
@@ -39,6 +39,7 @@ class How:
     timeout: float | None
     halt: tuple[str, ...]
     halt_now: bool
+    grace: float
     unpack: bool
     executor_options: tuple[str, ...]
     ordered: bool
@@ -72,11 +73,14 @@ class Job:
     def __init__(self, target: str | Template, how: How, **store: Any) -> None:
         self.how = how
         self.program: Program | None = None
+        self._unprinted = Unprinted()
         func: Callable[..., Any]
         mode: str | None
         options: dict[str, Any] = {
             "stop": stop_of(how.halt, how.halt_now),
+            "grace": how.grace,
             "executor_options": _pairs(how.executor_options),
+            "plugins": [self._unprinted],
             "show_progress": how.shows_progress,
             "log_dir": how.log_dir,
             "log_level": "INFO" if how.log_dir else "WARNING",
@@ -125,7 +129,7 @@ class Job:
         if program is not None and program.template.numbers:
             tasks = map(program.number, tasks)
         with Results(above_bar=how.shows_progress) as results, sigterm_as_ctrl_c():
-            printer = Printer(results, how.as_json, how.quiet, program)
+            printer = Printer(results, self._unprinted, how.as_json, how.quiet, program)
             try:
                 with endings():
                     self._stream(tasks, total, printer)
@@ -147,6 +151,7 @@ class Job:
             self._sum_up()
             raise SystemExit(ExitCode.STOPPED) from None
         except BaseException:
+            printer.print_rest()
             self._sum_up()
             raise
         self._sum_up()

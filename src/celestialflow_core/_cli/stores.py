@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from celestialflow_core.sinks import Readable, Row
+    from collections.abc import Sequence
 
-__all__ = ["error_matches", "readable", "row_as_json", "url_of"]
+    from celestialflow_core.sinks import Readable, Row, Sink
+
+__all__ = ["check", "error_matches", "readable", "row_as_json", "url_of"]
 
 
 def url_of(store: str) -> str:
@@ -21,21 +23,40 @@ def url_of(store: str) -> str:
     return f"{kind}:{store}"
 
 
+def check(urls: Sequence[str], resumes: bool) -> None:
+    """Refuse sinks that there are not, and to go on from one that does not know what it has.
+
+    Raises:
+        click.UsageError: Says which, and what there is.
+    """
+    sinks = [_sink(url) for url in urls]
+    from celestialflow_core.sinks import Store
+
+    if resumes and not any(isinstance(sink, Store) for _, sink in sinks):
+        names = ", ".join(name for name, _ in sinks)
+        raise click.UsageError(f"--resume needs a store that knows what it has, as sqlite: and jsonl: do; not {names}.")
+
+
+def _sink(url: str) -> tuple[str, Sink]:
+    from celestialflow_core.errors import UnknownSink
+    from celestialflow_core.plugins import installed
+    from celestialflow_core.sinks.resolving import sink_of
+
+    try:
+        return sink_of(url, installed())
+    except UnknownSink as error:
+        raise click.UsageError(str(error)) from error
+
+
 def readable(store: str) -> Readable:
     """The store that *store* names, to be read.
 
     Raises:
         click.UsageError: There is no such kind of store, or it cannot be read.
     """
-    from celestialflow_core.errors import UnknownSink
-    from celestialflow_core.plugins import installed
     from celestialflow_core.sinks import Readable
-    from celestialflow_core.sinks.resolving import sink_of
 
-    try:
-        name, sink = sink_of(url_of(store), installed())
-    except UnknownSink as error:
-        raise click.UsageError(str(error)) from error
+    name, sink = _sink(url_of(store))
     if not isinstance(sink, Readable):
         raise click.UsageError(f"{name} stores outcomes, but the command line cannot read them back.")
     return sink

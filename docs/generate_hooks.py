@@ -21,7 +21,7 @@ SECTIONS = ("When", "Args", "Returns", "If it raises", "Example", "Added in")
 """The parts of a specification's docstring, in their order; Args is left out where there are none."""
 
 GROUPS = {
-    "What a plugin declares": ("executor_factories", "register_commands"),
+    "What a plugin declares": ("executor_factories", "sink_factories", "register_commands"),
     "What a plugin decides": ("get_args", "task_key", "process_result", "should_retry", "retry_delay"),
     "What a plugin hears of": ("on_start", "on_success", "on_error", "on_duplicate", "on_retry", "on_finish"),
 }

@@ -21,11 +21,15 @@ class Watches:
 
 
 class Declares:
-    """A plugin with an executor."""
+    """A plugin with an executor and a sink."""
 
     @hookimpl
     def executor_factories(self) -> Any:
         return {"pool": print}
+
+    @hookimpl
+    def sink_factories(self) -> Any:
+        return {"bucket": print}
 
 
 class Forgets:
@@ -39,18 +43,20 @@ def by_name(done: Any) -> dict[str, Any]:
 
 
 def test_table_lists_every_plugin(invoke: Any) -> None:
-    """A line a plugin: name, distribution, state, executors and hooks, the core's among them."""
+    """A line a plugin: name, distribution, state, executors, sinks and hooks, the core's among them."""
     done = invoke("plugins", watches=Watches(), declares=Declares())
 
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "PLUGIN    DISTRIBUTION                STATE   EXECUTORS  HOOKS",
-        "async     celestialflow-core          active  async      executor_factories",
-        "process   celestialflow-core          active  process    executor_factories",
-        "serial    celestialflow-core          active  serial     executor_factories",
-        "thread    celestialflow-core          active  thread     executor_factories",
-        "declares  celestialflow-declares 1.0  active  pool       executor_factories",
-        "watches   celestialflow-watches 1.0   active             on_error, process_result",
+        "PLUGIN    DISTRIBUTION                STATE   EXECUTORS  SINKS   HOOKS",
+        "async     celestialflow-core          active  async              executor_factories",
+        "jsonl     celestialflow-core          active             jsonl   sink_factories",
+        "process   celestialflow-core          active  process            executor_factories",
+        "serial    celestialflow-core          active  serial             executor_factories",
+        "sqlite    celestialflow-core          active             sqlite  sink_factories",
+        "thread    celestialflow-core          active  thread             executor_factories",
+        "declares  celestialflow-declares 1.0  active  pool       bucket  executor_factories, sink_factories",
+        "watches   celestialflow-watches 1.0   active                     on_error, process_result",
     ]
 
 
@@ -141,6 +147,7 @@ def test_json_has_everything(invoke: Any) -> None:
         "reason": "",
         "warnings": [],
         "executors": [],
+        "sinks": [],
         "hooks": ["on_error", "process_result"],
         "traceback": "",
     }

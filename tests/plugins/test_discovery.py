@@ -37,22 +37,23 @@ def foreign(plugins: list[Plugin]) -> list[Plugin]:
 
 
 def test_core_is_known_without_metadata() -> None:
-    """The four executors are there when the package is on the path but not installed."""
+    """Its executors and sinks are there when the package is on the path but not installed."""
     plugins = discover([])
 
-    assert [plugin.info.name for plugin in plugins] == ["async", "process", "serial", "thread"]
+    assert [plugin.info.name for plugin in plugins] == ["async", "jsonl", "process", "serial", "sqlite", "thread"]
     assert {"active"} == {plugin.info.state for plugin in plugins}
     assert [name for plugin in plugins for name in plugin.factories] == ["async", "process", "serial", "thread"]
+    assert [name for plugin in plugins for name in plugin.sinks] == ["jsonl", "sqlite"]
 
 
 @pytest.mark.parametrize("copies", [1, 2])
 def test_core_is_never_there_twice(copies: int) -> None:
-    """Metadata of the core, complete, in part or twice on the path, gives each executor once."""
+    """Metadata of the core, complete, in part or twice on the path, gives each plugin once."""
     points = [importlib.metadata.EntryPoint(name, value, GROUP) for name, value in ENTRY_POINTS.items()]
 
     for known in (points, points[:2], points[3:]):
         names = [plugin.info.name for plugin in discover(known * copies)]
-        assert names == ["async", "process", "serial", "thread"]
+        assert names == ["async", "jsonl", "process", "serial", "sqlite", "thread"]
 
 
 def test_info_says_whose_plugin_it_is(entry_point: Callable[..., Any]) -> None:

@@ -42,6 +42,7 @@ def test_specs_are_the_hooks_of_the_design() -> None:
         "register_commands": ("cli",),
         "retry_delay": ("manager", "task", "error", "attempt"),
         "should_retry": ("manager", "task", "error", "attempt"),
+        "sink_factories": (),
         "task_key": ("manager", "task"),
     }
 

@@ -291,7 +291,7 @@ def test_name_of_no_plugin_is_an_error(entry_point: Callable[..., Any]) -> None:
         Registry.load([entry_point("masking", Watches())], {}).with_plugins(["maskin"])
 
     assert str(caught.value) == (
-        "No installed plugin is named 'maskin'. Installed: async, masking, process, serial, thread. "
+        "No installed plugin is named 'maskin'. Installed: async, jsonl, masking, process, serial, sqlite, thread. "
         "Did you mean 'masking'?"
     )
 
@@ -302,7 +302,7 @@ def test_allowed_plugin_that_is_missing_is_reported(entry_point: Callable[..., A
 
     assert warned(registry) == [
         (
-            "No installed plugin is named 'maskin'. Installed: async, masking, process, serial, thread. "
+            "No installed plugin is named 'maskin'. Installed: async, jsonl, masking, process, serial, sqlite, thread. "
             "Did you mean 'masking'?"
         )
     ]

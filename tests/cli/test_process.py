@@ -27,6 +27,15 @@ def test_what_tasks_print_is_not_among_the_results(command: Start, mode: str) ->
         assert line in err
 
 
+def test_what_a_module_prints_is_not_among_the_results(command: Start, job: Path) -> None:
+    """Also what it prints when it is imported."""
+    (job.parent / "chatty.py").write_text("print('hello')\ndef same(x): return x\n")
+
+    out, err = command("run", "chatty:same", "1", "-q").communicate(timeout=60)
+
+    assert (out, err) == ("1\n", "hello\n")
+
+
 def test_results_come_while_the_input_is_open(command: Start) -> None:
     """Standard input is read as tasks are wanted: a result does not wait for its end."""
     process = command("run", "job:double", "-a", "-", "-q", stdin=subprocess.PIPE)
@@ -224,6 +233,26 @@ def test_interrupted_run_goes_on(command: Start, job: Path) -> None:
     assert (out, process.returncode) == ("0\n", 0)
     assert "1 restored" in err
     assert not (job.parent / "began-0").exists()
+
+
+def test_lines_stand_above_the_bar(command: Start) -> None:
+    """On a terminal a result and a failure each have a line of their own, and the bar is drawn again below."""
+    near, far = os.openpty()
+    process = command("run", "job:odd_fails", "1", "2", "--progress", stdout=far, stderr=far)
+    os.close(far)
+    shown = b""
+    with open(near, "rb", buffering=0) as terminal:
+        try:
+            while data := terminal.read(4096):
+                shown += data
+        except OSError:  # what a terminal says when the other side has gone
+            pass
+
+    assert process.wait(timeout=60) == 1
+    drawn = [line.rpartition("\r")[2] for line in shown.decode().replace("\r\n", "\n").splitlines()]
+    assert "2" in drawn
+    assert "Failed: 1: ValueError: 1 is odd" in drawn
+    assert "2/2" in shown.decode()
 
 
 def test_second_run_on_a_store_is_refused(command: Start, job: Path) -> None:

@@ -291,6 +291,15 @@ class TestFiles:
         assert said in done.stderr
         assert len(done.stdout.splitlines()) == 1
 
+    def test_file_that_is_named_as_a_task_is_a_task(self, run: Any, job: Path) -> None:
+        """With a hint for those who meant its lines."""
+        (job.parent / "tasks.jsonl").write_text("1\n")
+
+        done = run("run", "job:same", "tasks.jsonl")
+
+        assert done.stdout == "tasks.jsonl\n"
+        assert "To read tasks from the file: -a tasks.jsonl" in done.stderr
+
 
 class TestDryRun:
     """--dry-run."""

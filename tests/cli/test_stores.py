@@ -303,6 +303,15 @@ def test_sink_that_nobody_has_is_wrong_usage(run: Any) -> None:
         assert "No sink is named 'foo'. Installed: jsonl, sqlite." in " ".join(done.stderr.split())
 
 
+@pytest.mark.parametrize("command", [("run", "job:same", "1", "--store"), ("failures",), ("merge", "-o", "x.db")])
+def test_passwords_are_not_shown(run: Any, command: tuple[str, ...]) -> None:
+    """Whatever is wrong with the URL of a store."""
+    done = run(*command, "nosuch://me:secret@host/db")
+
+    assert done.exit_code == 2
+    assert "secret" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("stored", "wanted", "matches"),
     [

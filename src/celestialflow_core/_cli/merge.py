@@ -22,13 +22,13 @@ def merge(stores: tuple[str, ...], output: str) -> None:
     Of a task that more than one of them knows the row that was stored last is kept. Nothing is unpickled.
     """
     from celestialflow_core._cli.ending import say
-    from celestialflow_core._cli.stores import readable
+    from celestialflow_core._cli.stores import readable, shown
     from celestialflow_core.sinks import Mergeable
     from celestialflow_core.sinks._merge import merge as merge_stores
 
     target = readable(output)
     if not isinstance(target, Mergeable):
-        raise click.UsageError(f"{output} is of a kind of store that others cannot be merged into.")
-    count = merge_stores([(store, readable(store)) for store in stores], output, target)
+        raise click.UsageError(f"{shown(output)} is of a kind of store that others cannot be merged into.")
+    count = merge_stores([(shown(store), readable(store)) for store in stores], shown(output), target)
     tasks, sources = "task" if count == 1 else "tasks", "store" if len(stores) == 1 else "stores"
-    say(f"{output}: {count} {tasks} of {len(stores)} {sources}.")
+    say(f"{shown(output)}: {count} {tasks} of {len(stores)} {sources}.")

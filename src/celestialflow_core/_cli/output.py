@@ -15,7 +15,7 @@ import sys
 from types import TracebackType
 from typing import Any, TextIO
 
-from celestialflow_core._cli.ending import Broken, ReaderGone
+from celestialflow_core._cli.ending import Broken, ReaderGone, say
 
 __all__ = ["Results", "as_json", "as_text"]
 
@@ -29,6 +29,7 @@ class Results:
 
     def __init__(self, above_bar: bool = False) -> None:
         self._above_bar = above_bar
+        self._lines_above_bar = False
         self._stack = contextlib.ExitStack()
         self._descriptor: int | None = None
         self._stream: TextIO | None = None
@@ -46,7 +47,7 @@ class Results:
             self._stream = stream
             self._stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             return self
-        self._above_bar = self._above_bar and stream.isatty()
+        self._lines_above_bar = self._above_bar and stream.isatty()
         self._descriptor = os.dup(number)
         self._stack.callback(self._give_back, number, self._descriptor)
         try:
@@ -82,7 +83,7 @@ class Results:
             if self._stream is not None:
                 self._stream.write(text + "\n")
             elif self._descriptor is not None:
-                with _way(self._above_bar):
+                with _way(self._lines_above_bar):
                     _write(self._descriptor, _encoded(text + "\n", self._encoding))
         except BrokenPipeError:
             raise ReaderGone from None
@@ -91,8 +92,6 @@ class Results:
 
     def remark(self, text: str) -> None:
         """Write *text* as a line on stderr, above a bar that may be there."""
-        from celestialflow_core._cli.ending import say
-
         with _way(self._above_bar):
             say(text)
 

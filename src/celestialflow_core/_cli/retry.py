@@ -38,11 +38,11 @@ def retry(store: str, error: str | None, function: str | None, **options: Any) -
     Exit codes: as of run.
     """
     from celestialflow_core._cli.running import How, Job
-    from celestialflow_core._cli.stores import error_matches, readable, url_of
+    from celestialflow_core._cli.stores import error_matches, readable, shown, url_of
 
     with readable(store).reader() as reader:
         manifest = reader.manifest
-        target = function or _target(manifest, store)
+        target = function or _target(manifest, shown(store))
         rows: Iterable[Row] = reader.rows(status="error")
         if error is not None:
             rows = (row for row in rows if error_matches(row.error_type, error))

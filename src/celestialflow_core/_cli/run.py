@@ -112,6 +112,8 @@ def run(
     else:
         raise click.UsageError("Say what to run: module:function, or --command.")
     needed(words, files)
+    if command is None and not files:
+        _hint(words)
     for option, given in (("--resume", resume), ("--shard", shard), ("--version", work)):
         if given and not stores:
             raise click.UsageError(f"{option} needs a store, like --store results.db.")
@@ -138,3 +140,13 @@ def run(
     finally:
         tasks.close()
     raise SystemExit(code)
+
+
+def _hint(words: tuple[str, ...]) -> None:
+    """Say so to somebody who names a file of tasks as if it were read: it is one task, the text of its name."""
+    import os
+
+    from celestialflow_core._cli.ending import say
+
+    if len(words) == 1 and words[0].endswith((".jsonl", ".ndjson", ".csv")) and os.path.isfile(words[0]):
+        say(f"Note: {words[0]!r} is one task, this text. To read tasks from the file: -a {words[0]}")

@@ -90,7 +90,8 @@ class Job:
             func = self.program = self._program(target, options)
             self.target, mode = target.target, "thread"
         else:
-            func, self.target = find(target)
+            with Results():  # what a module prints when it is imported is no result
+                func, self.target = find(target)
             mode = how.mode or _mode_of(func, how)
             options |= {"worker_limit": how.jobs, "task_timeout": how.timeout, "unpack_task_args": how.unpack}
             options["max_retries"] = 1 if how.retries is None else how.retries

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from celestialflow_core.sinks import Readable, Row, Sink
 
-__all__ = ["check", "error_matches", "readable", "row_as_json", "url_of"]
+__all__ = ["check", "error_matches", "readable", "row_as_json", "shown", "url_of"]
 
 
 def url_of(store: str) -> str:
@@ -21,6 +21,13 @@ def url_of(store: str) -> str:
         return store
     kind = "jsonl" if store.endswith((".jsonl", ".ndjson")) else "sqlite"
     return f"{kind}:{store}"
+
+
+def shown(store: str) -> str:
+    """*store* for messages: without a password that may be in it."""
+    from celestialflow_core.sinks._urls import redacted
+
+    return redacted(store)
 
 
 def check(urls: Sequence[str], resumes: bool) -> None:

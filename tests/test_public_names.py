@@ -20,6 +20,7 @@ PUBLIC = [
 NAMES = {
     "Backoff",
     "CelestialFlowError",
+    "CommandFailed",
     "Counts",
     "ErrorGroup",
     "HookError",

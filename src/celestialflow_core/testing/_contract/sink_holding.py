@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -71,7 +72,7 @@ class HoldingTests(SinkSuite):
         accepted = 0
         for batches in KILLED_AFTER:
             process = writer(accepted)
-            assert wait_until(lambda process=process: _line(process), self.patience) == "open"
+            assert wait_until(partial(_line, process), self.patience) == "open"
             for _ in range(batches):
                 accepted = int(_line(process))
             process.kill()

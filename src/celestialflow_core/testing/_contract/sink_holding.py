@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import attrs
@@ -72,7 +71,7 @@ class HoldingTests(SinkSuite):
         accepted = 0
         for batches in KILLED_AFTER:
             process = writer(accepted)
-            assert wait_until(partial(_line, process), self.patience) == "open"
+            assert _line(process) == "open"
             for _ in range(batches):
                 accepted = int(_line(process))
             process.kill()

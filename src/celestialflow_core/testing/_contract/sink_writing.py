@@ -112,7 +112,7 @@ class WritingTests(SinkSuite):
         assert isinstance(found[digest(2)].error, KeyError)
 
     def test_stages_are_kept_apart(self, sink: Sink, reopened: Callable[[Sink], Store]) -> None:
-        """In a graph the key has the stage behind it: one task in two stages is two rows, however a stage is called."""
+        """In a graph the key has the stage behind it: one task of two stages is two rows, whatever these are called."""
         stages = ["fetch", "parse", 'a "quoted\\" näme@x', " "]
         sink.write([success(1, stage, f"{digest(1)}@{stage}", stage=stage) for stage in stages])
 

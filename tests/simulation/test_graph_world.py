@@ -360,10 +360,10 @@ class GraphWorld:
             moving = any(stage.engine.running or (stage.open_sources and run.wants(stage)) for stage in run.stages)
             assert moving, f"the run stands still: {self._where()}"
         if self.script.acyclic and not self.script.gathers and not self.staged and self.max_in_flight:
-            exploding = Counter(target for edge in self.script.edges if edge.each for target in edge.targets)
-            # Each edge that explodes results has as many items ready as the stage behind it could run.
+            # Of each edge a stage takes as many tasks at a time as it could run; duplicates among them settle at once.
+            edges = Counter(target for edge in self.script.edges for target in edge.targets)
             most = self.max_in_flight
-            most += sum(executor.slots * max(1, exploding[stage]) for stage, executor in enumerate(self.executors))
+            most += sum(executor.slots * max(1, edges[stage]) for stage, executor in enumerate(self.executors))
             alive = self._alive()
             assert alive <= most, f"{alive} tasks are alive, and {most} may be: {self._where()}"
         if self.dice.random() < 0.02:

@@ -57,13 +57,14 @@ class Way:
         self._traces = traces
         self._lanes = range(len(channels))
 
-    def held(self) -> int:
-        """How many results are kept here, at most.
+    def held(self) -> tuple[int, int]:
+        """How many results are kept here, at most, and how many items of results that wait to be taken.
 
         What goes to all targets waits for the slowest of them; what is routed waits for one each.
         """
         lengths = map(len, self.channels)
-        return (sum(lengths) if self.edge.route is not None else max(lengths)) + len(self.springs)
+        waiting = sum(lengths) if self.edge.route is not None else max(lengths)
+        return (len(self.springs), waiting) if self.edge.each else (waiting, 0)
 
     # ------------------------------------------------------------------ which results it takes
 
@@ -272,10 +273,16 @@ class Junction:
 
         Ways that take everything keep the same results, those that choose may keep different ones.
         """
-        held = max([way.held() for way in self._whole]) if self._whole else 0
+        whole = others = 0
+        for way in self._whole:
+            results, items = way.held()
+            others += items
+            if results > whole:
+                whole = results
         for way in self._choosy:
-            held += way.held()
-        return held
+            results, items = way.held()
+            others += results + items
+        return whole + others
 
     def close(self) -> None:
         """The run is ending: what settles from now on leaves the graph, and no item is taken any more."""

@@ -11,6 +11,7 @@ import pytest
 from celestialflow_core import errors
 from celestialflow_core.errors import (
     CelestialFlowError,
+    GraphError,
     HookError,
     InvalidTransition,
     NotPicklable,
@@ -43,6 +44,7 @@ EXAMPLES: list[CelestialFlowError] = [
     TooManyErrors("3 tasks failed", "the summary"),
     RunInProgress("running"),
     InvalidTransition("bug"),
+    GraphError("No source reaches 'parse'."),
 ]
 
 

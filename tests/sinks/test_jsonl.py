@@ -240,7 +240,7 @@ def test_row_is_its_line(given: list[Row]) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.integers(0, 3))), st.randoms())
 def test_index_finds_the_last_line_of_each_key(tmp_path_factory: Any, written: Any, random: Any) -> None:
-    """Against a dict: whatever keys come again, in whatever order they are asked for, of whatever length the lines are."""
+    """Against a dict: whatever keys come again, in whatever order they are asked for, however long the lines are."""
     path = tmp_path_factory.mktemp("index") / "file"
     keys = [f'{digest(number)}@ü"{number % 3}' if odd else digest(number) for number, odd, _ in written]
     outcomes = [success(n, n * "long" * 10**length, key) for n, (key, (_, _, length)) in enumerate(zip(keys, written, strict=True))]  # fmt: skip

@@ -14,9 +14,11 @@ import requests
 from celestialflow_core import Backoff, RunSummary, TaskManager, hookimpl
 from celestialflow_http import HttpRetries
 
-FINE = (200, {})
-BUSY = (503, {})
-BROKEN = (0, {})
+Answer = tuple[int, dict[str, str]]
+
+FINE: Answer = (200, {})
+BUSY: Answer = (503, {})
+BROKEN: Answer = (0, {})
 
 
 def by_requests(url: str) -> bytes:

@@ -2,7 +2,7 @@
 
 The environment has the wheel of the core and its run-time dependencies, which are linked to the running environment's;
 nothing else, so that neither the checkout nor other plugins are in sight. A third-party distribution is installed into
-a folder of its own, and is there for those programs that are started with it.
+a folder of its own, and is there for those programs that are started with it. So is one of ours, under plugins/.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = Path(__file__).parent / "distributions"
+PLUGINS = ROOT / "plugins"
 
 
 class Environment:
@@ -69,7 +70,8 @@ class Environment:
         """The folder into which the distribution *name* is installed, which happens once."""
         if name not in self._installed:
             site = self._folder / name
-            check([*self._install, "--target", str(site), str(self._wheel(DISTRIBUTIONS / name))])
+            project = PLUGINS / name if (PLUGINS / name).is_dir() else DISTRIBUTIONS / name
+            check([*self._install, "--target", str(site), str(self._wheel(project))])
             self._installed[name] = site
         return self._installed[name]
 

@@ -150,8 +150,8 @@ def test_command_line_page_has_every_command_and_option() -> None:
     for name, command in command_line().commands.items():
         assert f"## celestialflow {name}" in text
         for parameter in command.params:
-            assert isinstance(parameter, click.Option)
-            assert f"  {parameter.opts[0]} " in text
+            if isinstance(parameter, click.Option):
+                assert f"  {parameter.opts[0]} " in text
 
 
 def test_written_executor_passes_the_contract(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from celestialflow_core._cli.new_plugin import new_plugin
 from celestialflow_core._cli.plugins import plugins
 from celestialflow_core.plugins.registry import Registry
 from celestialflow_core.plugins.resolve import implementations
@@ -81,6 +82,7 @@ def command_line(load_plugins: Callable[[], Registry] = Registry.load) -> Comman
         )
     )
     group.add_command(plugins)
+    group.add_command(new_plugin)
     return group
 
 

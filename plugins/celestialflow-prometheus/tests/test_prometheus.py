@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -220,17 +221,39 @@ def test_stream_that_is_left_is_stopped(registry: CollectorRegistry, plugin: Pro
 
 def test_manager_that_vanishes_leaves_its_totals(registry: CollectorRegistry, plugin: Prometheus) -> None:
     """A stream that is dropped calls no hook: the manager is not kept alive for it, and what was seen stays."""
-    outcomes = iter(make(abs, plugin).stream(range(100)))
+    manager = make(abs, plugin)
+    seen = dropped(manager, registry)
+    gone = weakref.ref(manager)
+    del manager
+    gc.collect()
+    assert gone() is None
+
+    values = scraped(registry)
+    assert values == {("tasks_total", "job", "success"): seen}
+    assert scraped(registry) == values
+
+
+def test_manager_of_a_dropped_stream_can_start_again(registry: CollectorRegistry, plugin: Prometheus) -> None:
+    """What it had counted stays in the total, to which the new run adds."""
+    manager = make(abs, plugin)
+    seen = dropped(manager, registry)
+
+    manager.start(range(3))
+
+    assert scraped(registry)["tasks_total", "job", "success"] == seen + 3
+    assert scraped(registry)["runs_total", "job", "complete"] == 1
+
+
+def dropped(manager: TaskManager[Any, Any], registry: CollectorRegistry) -> float:
+    """Begin a stream of *manager* and drop it; gives the successes that a scrape saw before."""
+    outcomes = iter(manager.stream(range(100)))
     next(outcomes)
     seen = scraped(registry)["tasks_total", "job", "success"]
     assert seen >= 1
     with pytest.warns(ResourceWarning):
         del outcomes
         gc.collect()
-
-    values = scraped(registry)
-    assert values == {("tasks_total", "job", "success"): seen}
-    assert scraped(registry) == values
+    return seen
 
 
 def test_nothing_is_called_for_a_task(plugin: Prometheus) -> None:
@@ -250,6 +273,16 @@ def test_taken_name_disturbs_no_run(registry: CollectorRegistry, plugin: Prometh
     assert scraped(registry)["tasks_total", "job", "success"] == 1
 
 
+@pytest.fixture
+def hurried() -> Iterator[None]:
+    """Threads are switched as often as can be, so that what is not guarded goes wrong."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("hurried")
 def test_scrapes_and_runs_in_many_threads_agree(registry: CollectorRegistry, plugin: Prometheus) -> None:
     """Runs begin and end in several threads while others scrape: no scrape fails, and all is counted."""
     over = threading.Event()

@@ -15,6 +15,7 @@ PUBLIC = [
     "celestialflow_core",
     "celestialflow_core.errors",
     "celestialflow_core.executors",
+    "celestialflow_core.graph",
     "celestialflow_core.plugins",
 ]
 NAMES = {
@@ -22,6 +23,9 @@ NAMES = {
     "CelestialFlowError",
     "Counts",
     "ErrorGroup",
+    "Family",
+    "GraphError",
+    "GraphStatus",
     "HookError",
     "NotPicklable",
     "Outcome",
@@ -29,8 +33,10 @@ NAMES = {
     "RemoteError",
     "RunInProgress",
     "RunSummary",
+    "StageStatus",
     "Stop",
     "TaskAbandoned",
+    "TaskGraph",
     "TaskManager",
     "TaskTimeout",
     "TooManyErrors",

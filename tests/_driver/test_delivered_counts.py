@@ -113,3 +113,41 @@ def test_result_that_comes_twice_in_one_batch_counts_once() -> None:
         assert manager.start([1, 2]).succeeded == 2
         assert manager.success_dict == {1: "first", 2: "first"}
     assert asked == ["first", "first"]
+
+
+def test_second_delivery_does_not_replace_the_one_that_ctrl_c_has_cost() -> None:
+    """process_result is interrupted at the first delivery of a call; the second, with another value, is no stand-in."""
+
+    class Stuttering:
+        slots = 4
+        capabilities: frozenset[str] = frozenset()
+
+        def start(self, work: Any, deliver: Any) -> None:
+            self.deliver = deliver
+
+        def submit(self, calls: Any) -> None:
+            results = [Result(call.id, "first", None, 0.0, 0) for call in calls]
+            if results:
+                self.deliver([*results, Result(results[0].id, "second", None, 0.0, 0)])
+                self.deliver([Result(results[0].id, "third", None, 0.0, 0)])
+
+        def stop(self, grace: float) -> None:
+            """There is nothing to stop."""
+
+    class Interrupting:
+        asked = 0
+
+        @hookimpl
+        def process_result(self, result: str) -> str:
+            self.asked += 1
+            if self.asked == 1:
+                raise KeyboardInterrupt
+            return result
+
+    manager: TaskManager[int, Any] = TaskManager(
+        abs, Stuttering(), plugins=[Interrupting()], enable_success_cache=True, log_dir=None
+    )
+    with pytest.raises(KeyboardInterrupt):
+        manager.start([1, 2, 3])
+    assert manager.success_dict == {2: "first", 3: "first"}
+    assert (manager.counts.succeeded, manager.counts.cancelled) == (2, 1)

@@ -13,7 +13,18 @@ import attrs
 import click
 import pytest
 
-from celestialflow_core import Counts, ErrorGroup, Outcome, RunSummary, TaskManager, errors
+from celestialflow_core import (
+    Counts,
+    ErrorGroup,
+    Family,
+    GraphStatus,
+    Outcome,
+    RunSummary,
+    StageStatus,
+    TaskGraph,
+    TaskManager,
+    errors,
+)
 from celestialflow_core._cli.main import command_line
 from celestialflow_core._manager.options import ManagerOptions, Options
 from celestialflow_core._outcome import SlowTask
@@ -33,14 +44,31 @@ def text_of(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
-def rows(page: str) -> dict[str, str]:
-    """The tables of a page: for each name in code in a first cell, its row."""
+def section(page: str, heading: str) -> str:
+    """The text of a page between one heading and the next."""
+    _, found, rest = text_of(page).partition(f"\n## {heading}\n")
+    assert found, f"{page} has no heading {heading!r}."
+    return re.split(r"(?m)^#+ ", rest)[0]
+
+
+def rows(text: str) -> dict[str, str]:
+    """The tables of a text: for each name in code in a first cell, its row."""
     found = {}
-    for line in text_of(page).splitlines():
+    for line in text.splitlines():
         if line.startswith("| `"):
-            for name in re.findall(r"`(\w+)[^`]*`", line.split(" | ")[0]):
+            for name in re.findall(r"`(?:await )?(\w+)[^`]*`", line.split(" | ")[0]):
                 found[name] = line
     return found
+
+
+def check_defaults(table: dict[str, str], defaults: dict[str, object]) -> None:
+    """Compare the second cells of a table with what the code says."""
+    for name, default in defaults.items():
+        assert name in table, f"The page does not have {name}."
+        if isinstance(default, bool | int | float | str | None):
+            shown = repr(default).replace("'", '"')
+            cell = table[name].split(" | ")[1].strip("` ")
+            assert cell == shown, f"{name} is {shown} by default, not {cell}."
 
 
 @every_page
@@ -100,17 +128,13 @@ def test_readme_has_the_two_commands_as_they_are_promised() -> None:
 
 def test_task_manager_page_has_every_argument_with_its_default() -> None:
     """The tables name every argument and option, and the defaults are those of the code."""
-    table = rows("docs/reference/task-manager.md")
+    table = rows(text_of("docs/reference/task-manager.md"))
     parameters = inspect.signature(TaskManager.__init__).parameters
     defaults = {name: one.default for name, one in parameters.items() if name not in ("self", "func", "options")}
     defaults |= {one.name: one.default for one in attrs.fields(Options) if one.name in ManagerOptions.__annotations__}
     for name in [*defaults, *ManagerOptions.__annotations__, "func"]:
         assert name in table, f"docs/reference/task-manager.md does not have {name}."
-    for name, default in defaults.items():
-        if isinstance(default, bool | int | float | str | None):
-            shown = repr(default).replace("'", '"')
-            cell = table[name].split(" | ")[1].strip("` ")
-            assert cell == shown, f"{name} is {shown} by default, not {cell}."
+    check_defaults(table, defaults)
 
 
 def test_task_manager_page_has_every_public_name() -> None:
@@ -118,6 +142,29 @@ def test_task_manager_page_has_every_public_name() -> None:
     text = text_of("docs/reference/task-manager.md")
     names = [name for name in vars(TaskManager) if not name.startswith("_")]
     assert [name for name in names if not re.search(rf"`(?:await )?{name}\b", text)] == []
+
+
+def test_task_graph_page_has_every_argument_with_its_default() -> None:
+    """The tables have the options of a graph and the arguments of connect, no others, with the defaults of the code."""
+    page = "docs/reference/task-graph.md"
+    options = inspect.signature(TaskGraph.__init__).parameters
+    arguments = inspect.signature(TaskGraph.connect).parameters
+    for heading, parameters in (("Arguments and options", options), ("Connecting", arguments)):
+        table = rows(section(page, heading))
+        defaults = {name: one.default for name, one in parameters.items() if name != "self"}
+        check_defaults(table, defaults)
+        assert [name for name in table if name not in defaults and not hasattr(TaskGraph, name)] == []
+
+
+def test_task_graph_page_has_every_public_name() -> None:
+    """Every method and attribute of a graph, and every field of what it gives, is in the table where it belongs."""
+    page = "docs/reference/task-graph.md"
+    tables = {name: rows(section(page, name)) for name in ("Connecting", "Running", "Seeing it")}
+    names = {name for name in vars(TaskGraph) if not name.startswith("_")} - {"connect"}
+    assert names - {name for table in tables.values() for name in table} == set()
+    for kind in (Family, GraphStatus, StageStatus):
+        fields = [field.name for field in attrs.fields(kind)]
+        assert list(rows(section(page, kind.__name__))) == fields
 
 
 def test_outcome_page_has_every_field() -> None:
@@ -130,7 +177,7 @@ def test_outcome_page_has_every_field() -> None:
 
 def test_errors_page_has_every_class_with_its_parts() -> None:
     """Each class that errors.py exports is there, with the attributes that its constructor sets."""
-    text, table = text_of("docs/reference/errors.md"), rows("docs/reference/errors.md")
+    text, table = text_of("docs/reference/errors.md"), rows(text_of("docs/reference/errors.md"))
     for name in errors.__all__:
         assert f"`{name}`" in text
         constructor = vars(getattr(errors, name)).get("__init__")
@@ -141,7 +188,7 @@ def test_errors_page_has_every_class_with_its_parts() -> None:
 def test_environment_page_has_every_variable() -> None:
     """The variables that the package reads are those that the page lists."""
     read = set(re.findall(r'"(CELESTIALFLOW_\w+)"', inspect.getsource(switches)))
-    assert read == set(rows("docs/reference/environment.md"))
+    assert read == set(rows(text_of("docs/reference/environment.md")))
 
 
 def test_command_line_page_has_every_command_and_option() -> None:

@@ -195,3 +195,19 @@ def test_retry_that_waits_holds_nothing_up(make: Any, graph: Any) -> None:
         assert second.counts.retries == second.counts.pending == 1
     assert sorted(seen) == list(range(1, 500))
     assert tried.count(0) == 1
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_edges_that_explode_one_iterator_do_not_wait_for_each_other(make: Any, graph: Any, number: int) -> None:
+    """One edge in a cycle takes the newest result first, another one the oldest, and there is no room for any."""
+
+    def below(task: int) -> Iterator[int]:
+        return iter([2 * task, 2 * task + 1] if task < 256 else [])
+
+    nodes = make(below, name="nodes", enable_success_cache=False)
+    others = [make(abs, "thread", 1, name=f"s{at}") for at in range(number - 1)]
+    flow = graph(max_in_flight=1).connect(nodes, nodes, each=True)
+    for other in others:
+        flow.connect(nodes, other, each=True)
+    summary = flow.start({nodes: [1]})
+    assert [stage.succeeded for stage in summary.stages] == [511, *[510] * (number - 1)]

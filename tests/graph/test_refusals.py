@@ -52,7 +52,7 @@ def test_cycle_without_an_end_is_refused(make: Any, graph: Any) -> None:
 def test_gather_inside_its_own_cycle_is_refused(make: Any, graph: Any, order: int) -> None:
     """In whatever order the edges come: the last of them is refused."""
     a, b, c = (make(abs, name=name) for name in "abc")
-    edges = [((a, b), {"gather": True}), ((b, c), {}), ((c, a), {"when": bool})]
+    edges: list[Any] = [((a, b), {"gather": True}), ((b, c), {}), ((c, a), {"when": bool})]
     edges = edges[order:] + edges[:order]
     flow = graph()
     for (source, target), how in edges[:2]:
@@ -228,7 +228,8 @@ def test_graph_that_runs_is_not_changed_nor_started_again(make: Any, graph: Any)
 def test_graph_is_not_changed_by_its_own_tasks(make: Any, graph: Any) -> None:
     """An edge that a task adds is that task's error."""
     flow = graph()
-    a, b = make(lambda task: flow.connect(a, b), "thread", 1, name="a"), make(abs, name="b")
+    b = make(abs, name="b")
+    a = make(lambda task: flow.add(b), "thread", 1, name="a")
     flow.add(a)
     assert flow.start({a: [1]}).failed == 1
     assert type(a.error_dict[1]) is GraphError

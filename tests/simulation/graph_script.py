@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import attrs
@@ -19,9 +19,9 @@ from celestialflow_core import GraphError, Outcome, TaskAbandoned, WorkerCrashed
 from celestialflow_core.executors import Call, Result
 from celestialflow_core.graph import Family
 
-MOST = 250  # tasks in a world
+MOST = 300  # tasks in a world
 Key: TypeAlias = tuple[Any, ...]
-"""Begins with what it is a key of (below). Of a thing its level and number follow, else the stage and a key."""
+"""Begins with what it is a key of (below); then a thing has its level and number, others a stage and the key inside."""
 
 THING, OUTCOME, FAMILY, MANY = range(4)
 
@@ -182,7 +182,9 @@ class GraphScript:
     RETRYABLE = (TimeoutError, ConnectionError, WorkerCrashed)
     FINAL = (ValueError, SystemExit, asyncio.CancelledError, TaskAbandoned)
 
-    def __init__(self, dice: random.Random) -> None:
+    def __init__(self, dice: random.Random, crowded: bool) -> None:
+        self.crowded = crowded
+        """Whether the first stage has many tasks and is fast, and the others are slow: then all waits before them."""
         self.salt = dice.getrandbits(40)
         self.values = dice.choice(["unique", "few", "few", "finite"])
         """Whether equal results are made by many tasks; "finite": a cycle comes back to the same tasks."""
@@ -193,9 +195,9 @@ class GraphScript:
         self.passing = dice.choice([30, 60, 90])
         self.most_levels = dice.randint(2, 5)
         self.edges: list[EdgeScript] = []
-        number = dice.choice([1, 2, 2, 3, 3, 4, 5, 6])
+        number = dice.randint(3, 5) if crowded else dice.choice([1, 2, 2, 3, 3, 4, 5, 6])
         self._draw_forward(dice, number)
-        back = [self._draw_back(dice, number) for _ in range(dice.choice([0, 0, 0, 1, 2]))]
+        back = [self._draw_back(dice, number) for _ in range(0 if crowded else dice.choice([0, 0, 0, 1, 2]))]
         endless = any(edge is not None and not edge.limited and not edge.error for edge in back)
         exploding = {edge.source for edge in self.edges if edge.each}
         self.stages = [
@@ -208,7 +210,7 @@ class GraphScript:
             )
             for stage in range(number)
         ]
-        roots = dice.choice([1, 5, 20, 60])
+        roots = dice.choice([1, 5, 20, 60, 100])
         starts = {0, *(stage for stage in range(number) if dice.random() < 0.2)}
         for stage in range(number):
             if not any(stage in self.reachable(start) for start in starts):
@@ -216,7 +218,11 @@ class GraphScript:
         self.roots: dict[int, list[Key]] = {
             stage: [(THING, 0, self._number(stage, at)) for at in range(dice.randint(0, roots))] for stage in starts
         }
+        if self.crowded:
+            self.roots[0] = [(THING, 0, self._number(0, at)) for at in range(100)]
         self._fates: dict[tuple[int, Key], Fate] = {}
+        self.tick: Callable[[], object] = int
+        """Called by the iterators that are results, before each item."""
         self.tried: dict[int, Key] = {}
         """The keys of the calls that an executor has made, by id."""
 
@@ -228,7 +234,12 @@ class GraphScript:
         return edge
 
     def _draw_forward(self, dice: random.Random, number: int) -> None:
-        shape = dice.choice(["chain", "fan", "any", "any", "diamonds"])
+        shape = dice.choice(["chain", "fan", "any", "any", "diamonds", "routes"])
+        if self.crowded and dice.random() < 0.5:
+            shape = dice.choice(["fan", "routes"])
+        if shape == "routes" and number > 1:
+            self._add(dice, 0, list(range(1, number)), route=True)
+            return
         for target in range(1, number):
             before = {"chain": [target - 1], "fan": [0], "diamonds": [max(0, target - 2), target - 1]}.get(
                 shape, [dice.randrange(target) for _ in range(dice.choice([1, 1, 2]))]
@@ -241,7 +252,7 @@ class GraphScript:
             self._draw_edge(dice, source, dice.sample(later, dice.randint(1, min(3, len(later)))))
 
     def _draw_edge(self, dice: random.Random, source: int, targets: list[int]) -> None:
-        kind = dice.choice(["plain"] * 4 + ["each"] * 3 + ["gather"] * 2 + ["error"])
+        kind = dice.choice(["plain"] * 4 + ["each"] * 3 + ["error"] + ["gather"] * (0 if self.crowded else 2))
         how: dict[str, Any] = {"when": dice.random() < 0.3}
         if kind != "plain":
             how[kind] = True
@@ -332,7 +343,10 @@ class GraphScript:
         form, keys, breaks = self._content(value)
 
         def things() -> Iterator[Any]:
-            yield from (Thing(key, at) for at, key in enumerate(keys))
+            for at, key in enumerate(keys):
+                if form != "list":  # which is filled where it is made
+                    self.tick()
+                yield Thing(key, at)
             if breaks:
                 yield None
 
@@ -545,8 +559,9 @@ class Model:
 
 def draw_script(dice: random.Random) -> tuple[GraphScript, Model]:
     """A graph that is not too large, and what comes of it."""
+    crowded = dice.random() < 0.15
     while True:
-        script = GraphScript(dice)
+        script = GraphScript(dice, crowded)
         try:
             return script, Model(script, script.roots)
         except TooLarge:

@@ -45,13 +45,16 @@ class Box:
 class WorldExecutor:
     """Answers calls by the script, in an order and in batches that the dice decide, inline or from a thread."""
 
-    def __init__(self, dice: random.Random, script: Script, inline: bool, gives_up_at: int | None) -> None:
+    def __init__(
+        self, dice: random.Random, script: Script, inline: bool, gives_up_at: int | None, most_slots: int = 8
+    ) -> None:
         self.dice = dice
         self.script = script
         self.inline = inline
         self.gives_up_at = gives_up_at
         self.capabilities = frozenset({"inline"} if inline else ())
-        self.slots = dice.randint(1, 8)
+        self.most_slots = most_slots
+        self.slots = dice.randint(1, most_slots)
         self.waiting: list[Call] = []
         self.settled: list[Result] = []
         self.attempts: Counter[int] = Counter()
@@ -119,7 +122,8 @@ class WorldExecutor:
                 return
             number = self.dice.choice([1, 1, self.dice.randint(1, len(self.waiting)), len(self.waiting)])
             picked = [self.waiting.pop(self.dice.randrange(len(self.waiting))) for _ in range(number)]
-            self.slots = max(self.slots, self.dice.randint(1, 8)) if self.dice.random() < 0.9 else self.slots
+            if self.dice.random() < 0.9:
+                self.slots = max(self.slots, self.dice.randint(1, self.most_slots))
             results = [self._answer(call) for call in picked]
             self.answered += number
             if self.gives_up_at is not None and self.answered >= self.gives_up_at:

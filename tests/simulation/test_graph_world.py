@@ -20,7 +20,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.simulation.graph_script import (
@@ -48,11 +48,13 @@ from celestialflow_core import (
     hookimpl,
 )
 from celestialflow_core._driver.run import Run
+from celestialflow_core._driver.stage import Stage
 from celestialflow_core.executors import Call, Result
 from celestialflow_core.graph import Family, _launch
 
 SEEDS = 1000
 SOAK = 20_000
+WAYS = ["start", "start", "stream", "stream", "left", "consumer error", "start_async", "stream_async", "left async"]
 ENDINGS = (LookupError, TooManyErrors, WorkerSetupError, KeyboardInterrupt)
 
 
@@ -66,7 +68,11 @@ class StageExecutor(WorldExecutor):
     def __init__(self, world: GraphWorld, stage: int, dice: random.Random, gives_up_at: int | None) -> None:
         self.world = world
         self.stage = stage
-        super().__init__(dice, self, inline=world.inline or dice.random() < 0.7, gives_up_at=gives_up_at)
+        inline = world.inline or dice.random() < 0.7
+        super().__init__(dice, self, inline=inline, gives_up_at=gives_up_at, most_slots=world.most_slots)
+        self.pace = dice.choice([1, 1, 1, 5, 20])  # how often it is asked until it answers
+        if world.script.crowded:
+            self.pace = 20 if stage else 1
 
     def answer(self, call: Call, task: Any, attempt: int) -> Result:
         """What the script says."""
@@ -75,7 +81,13 @@ class StageExecutor(WorldExecutor):
     def submit(self, calls: Sequence[Call]) -> None:
         """As ever, in the thread of the run."""
         self.world.press()
+        if calls and self.world.staged and not self.world.script.gathers:  # a join waits for what comes later, too
+            self.world.look_before(self.stage)
         super().submit(calls)
+
+    def _answer_some(self) -> None:
+        if not self.inline or self.dice.random() * self.pace < 1:
+            super()._answer_some()
 
 
 class StageManager(TaskManager[Any, Any]):
@@ -168,6 +180,11 @@ class CheckedRun(Run):
         self.world.look(wait)
         return wait
 
+    def take(self, stage: Stage, tasks: Sequence[Any]) -> None:
+        """Tasks of a source."""
+        self.world.look_at_room(len(tasks))
+        super().take(stage, tasks)
+
 
 class GraphWorld:
     """One run, all of which follows from *seed* (but, where an executor has a thread, not how the two interleave)."""
@@ -180,21 +197,10 @@ class GraphWorld:
         number = len(script.stages)
         self.inline = dice.random() < 0.5
         self.observed = dice.random() < (0.9 if script.gathers else 0.5)
-        self.how = dice.choice(
-            [
-                "start",
-                "start",
-                "stream",
-                "stream",
-                "left",
-                "consumer error",
-                "start_async",
-                "stream_async",
-                "left async",
-            ]
-        )
+        self.how = dice.choice(WAYS)
         self.staged = dice.random() < 0.2
-        self.max_in_flight = dice.choice([1, 2, 5, 30, None])
+        self.most_slots = 2 if script.crowded or dice.random() < 0.3 else 8
+        self.max_in_flight = dice.choice([5, 15] if script.crowded else [1, 2, 5, 30, None])
         ends_early = dice.random() < 0.4
         self.leaves_after = dice.randint(0, 20)
         self.interrupts_at = dice.randint(1, dice.choice([5, 30, 100])) if ends_early and dice.random() < 0.4 else None
@@ -230,6 +236,7 @@ class GraphWorld:
             log_level="CRITICAL",
         )
         self.graph.add(*self.managers)
+        script.tick = self.tick
         for edge in script.edges:
             self._connect(edge)
         self.pulled: dict[int, list[Any]] = {stage: [] for stage in script.roots}
@@ -359,7 +366,10 @@ class GraphWorld:
             moving = any(stage.engine.running or (stage.open_sources and run.wants(stage)) for stage in run.stages)
             assert moving, f"the run stands still: {self._where()}"
         if self.script.acyclic and not self.script.gathers and not self.staged and self.max_in_flight:
-            most = self.max_in_flight + sum(executor.slots for executor in self.executors)
+            # Of each edge a stage takes as many tasks at a time as it could run; duplicates among them settle at once.
+            edges = Counter(target for edge in self.script.edges for target in edge.targets)
+            most = self.max_in_flight
+            most += sum(executor.slots * max(1, edges[stage]) for stage, executor in enumerate(self.executors))
             alive = self._alive()
             assert alive <= most, f"{alive} tasks are alive, and {most} may be: {self._where()}"
         if self.dice.random() < 0.02:
@@ -370,6 +380,25 @@ class GraphWorld:
             assert self.graph.to_mermaid()
             for pulled in self.pulled.values():
                 assert self.graph.story(pulled[0] if pulled else None)
+
+    def look_at_room(self, new: int) -> None:
+        """A source is only asked for what the run has room for."""
+        if self.max_in_flight and not self.script.gathers and not self.staged and self.driver.ending is None:
+            alive = self._alive()
+            if alive + new > self.max_in_flight:
+                self.problem = AssertionError(f"{new} more tasks were taken, {alive} are alive: {self._where()}")
+
+    def look_before(self, begun: int) -> None:
+        """When a stage of a staged graph begins, all before it have ended."""
+        after = self.script.reachable(begun)
+        for stage in self.driver.stages:
+            other = int(stage.name[1:])
+            if other not in after and begun in self.script.reachable(other):
+                left = stage.engine.in_flight + stage.open_sources + sum(map(len, stage.inputs))
+                ways = [way for each in self.driver.stages for way in cast(Any, each.outlet)._ways]
+                left += sum(len(way.springs) for way in ways if stage in way.targets)
+                if left and self.driver.ending is None:
+                    self.problem = AssertionError(f"s{begun} has begun before the end of {stage.name}: {self._where()}")
 
     def _alive(self) -> int:
         """Tasks in the engines, settled ones of which something has not been taken, items that wait, outcomes."""
@@ -393,9 +422,8 @@ class GraphWorld:
 
     def _where(self) -> str:
         return "; ".join(
-            f"{stage.name}: {stage.engine.ready} ready, {stage.engine.running} running, "
-            f"{stage.engine.waiting} waiting, {[len(channel) for channel in stage.inputs]} before, "
-            f"{stage.outlet.held()} held, begun={stage.begun}"
+            f"{stage.name}: {stage.engine.ready} ready, {stage.engine.running} running, {stage.engine.waiting} wait, "
+            f"{[len(channel) for channel in stage.inputs]} before, {stage.outlet.held()} held, begun={stage.begun}"
             for stage in self.driver.stages
         )
 

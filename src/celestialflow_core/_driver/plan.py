@@ -93,8 +93,9 @@ class Plan:
             The first error, if one raised.
         """
         first: BaseException | None = None
-        watched = [(None, self.observers), *[(stage, stage.observers) for stage in self.run.stages]]
-        for stage, observers in reversed(watched):
+        # Bars of several stages stay on the screen in the order in which they end.
+        watched = [*[(stage, stage.observers) for stage in self.run.stages], (None, self.observers)]
+        for stage, observers in watched:
             for observer in reversed(observers):
                 try:
                     observer.finish(self.summary_of(stage))

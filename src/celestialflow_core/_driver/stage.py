@@ -60,6 +60,7 @@ class Stage:
         observers: Log, progress.
         random: Gives a number in [0, 1) for the jitter of each retry.
         outlet: Takes what has settled.
+        place: Which stage of the run it is.
         inputs: Where tasks come from that other stages made.
         open_sources: How many sources may still give it tasks.
         judge: Says what is to come of a result, where that depends on the result; what it raises is the task's error.
@@ -86,6 +87,7 @@ class Stage:
     observers: Sequence[Observer]
     random: Callable[[], float]
     outlet: Outlet
+    place: int = 0
     inputs: list[Channel] = attrs.field(factory=list)
     open_sources: int = 0
     judge: Callable[[Any], Any] | None = None
@@ -99,6 +101,7 @@ class Stage:
     _inline: bool = False
     _keys: dict[int, Any] = attrs.field(factory=dict)
     _kin: dict[int, Kin] = attrs.field(factory=dict)
+    _forfeited: set[int] = attrs.field(factory=set)
     _seen_errors: list[BaseException] = attrs.field(factory=list)
     _gathered: Gathered = attrs.field(factory=Gathered)
     executor: Executor | AsyncExecutor = attrs.field(init=False)
@@ -151,6 +154,7 @@ class Stage:
     def refuse(self, task: Any, error: BaseException, kin: Any, now: float) -> None:
         """Take in a task that fails at once, with *error*: what should have made it of a result has failed."""
         id = self._number([task], [kin])[0]
+        self.load.stirred.add(self.place)
         self.engine.refuse(id, now)
         self._note(self._error(id, task, error, attempts=0))
 
@@ -286,7 +290,7 @@ class Stage:
     def _process(self, part: Successes, now: float) -> None:
         process, judge = self.customs.process, self.judge
         engine = self.engine
-        seen: set[int] = set()  # an executor may deliver a call twice, also in one batch
+        seen = set(self._forfeited)  # an executor may deliver a call twice, also in one batch
         ids: list[int] = []
         values: list[Any] = []
         at: list[int] = []
@@ -303,6 +307,7 @@ class Stage:
                     if judge is not None:
                         self.verdicts[id] = judge(value)
                 except KeyboardInterrupt:
+                    self._forfeited.add(id)  # a second delivery must not stand in for the one that was lost
                     self.rest = part[index + 1 :]
                     raise
                 except BaseException as error:

@@ -21,6 +21,7 @@ class _Tallied:
     tally: Tally | None = None
     clock: Any = None
     ended = False
+    is_widget = False
 
     def __del__(self) -> None:
         """Nothing: tqdm's would draw once more, on the stream or widget that has just failed."""
@@ -57,6 +58,8 @@ def notebook_bar(tally: Tally, desc: str, clock: Any) -> Any:
 
     class NotebookBar(_Tallied, base):  # type: ignore[misc]  # tqdm has no types
         """A bar as a widget, which has to be told when its total grows."""
+
+        is_widget = True
 
         def refresh(self, *args: Any, **options: Any) -> Any:
             if self.total:

@@ -27,7 +27,7 @@ class _View(Protocol):
     """One way of showing a tally."""
 
     def update(self, size: int) -> None: ...
-    def close(self) -> None: ...
+    def close(self, size: int) -> None: ...
 
 
 class ProgressManager:
@@ -94,8 +94,7 @@ class ProgressManager:
         view, self._view = self._view, None
         if view is not None:
             try:
-                view.update(missed)
-                view.close()
+                view.close(missed)
             except Exception as error:
                 self._drop(error)
 
@@ -143,10 +142,17 @@ class _Bar:
         self.bar.set_postfix_str(self.tally.parts(), refresh=False)
         self.bar.update(size)
 
-    def close(self) -> None:
-        self.bar.ended = True
-        self.bar.refresh()
-        self.bar.close()
+    def close(self, size: int) -> None:
+        bar, tally = self.bar, self.tally
+        bar.ended = True
+        bar.total = tally.total
+        bar.n += size
+        bar.set_postfix_str(tally.parts(), refresh=False)
+        if bar.is_widget:
+            bar.refresh()
+        # On a terminal it leaves its line where the cursor is, and the first of several bars is closed first. Were it
+        # drawn in its old place once more, that would be below by as many lines as have been left.
+        bar.close()
 
 
 class _Text:
@@ -172,7 +178,7 @@ class _Text:
         left = tally.remaining(now)
         self.write(done, tally.rate(now), "" if left is None else f", {duration(left)} left")
 
-    def close(self) -> None:
+    def close(self, size: int) -> None:
         now = self.clock()
         done = f"{self.tally.n} of {self.tally.total} tasks in {duration(now - self.tally.started)}"
         self.write(done, self.tally.mean_rate(now), "")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import repeat, tee
+from itertools import repeat
 from time import monotonic
 from typing import Any
 
@@ -29,7 +29,7 @@ from celestialflow_core._text import cut
 from celestialflow_core.errors import GraphError
 from celestialflow_core.graph._edge import Edge
 from celestialflow_core.graph._family import FamilyTree, Index, Member
-from celestialflow_core.graph._spring import Spring, open_iterator
+from celestialflow_core.graph._spring import Spring, branches, open_iterator
 
 __all__ = ["Junction", "Way"]
 
@@ -52,13 +52,19 @@ class Way:
         self.targets = targets
         self.channels = channels
         self.springs: deque[Spring] = deque()
-        self._load = load
+        self.load = load
+        self._refused = 0
         self._traces = traces
         self._lanes = range(len(channels))
 
-    def held(self) -> int:
-        """How many results are kept here."""
-        return max(map(len, self.channels)) + len(self.springs)
+    def held(self) -> tuple[int, int]:
+        """How many results are kept here, at most, and how many items of results that wait to be taken.
+
+        What goes to all targets waits for the slowest of them; what is routed waits for one each.
+        """
+        lengths = map(len, self.channels)
+        waiting = sum(lengths) if self.edge.route is not None else max(lengths)
+        return (len(self.springs), waiting) if self.edge.each else (waiting, 0)
 
     # ------------------------------------------------------------------ which results it takes
 
@@ -107,7 +113,7 @@ class Way:
         """Let the items of a result become tasks, when they are wanted; in a cycle the newest first."""
         if spring.family is not None:
             spring.family.pending += 1
-        self._load.waiting += 1
+        self.load.waiting += 1
         if self.channels[0].unbounded:
             self.springs.appendleft(spring)
         else:
@@ -115,7 +121,7 @@ class Way:
 
     def drain(self) -> None:
         """Let nothing more come of the results that are being exploded."""
-        self._load.waiting -= len(self.springs)
+        self.load.waiting -= len(self.springs)
         self.springs.clear()
 
     def pump(self, room: int, now: float) -> tuple[int, list[FamilyTree], bool]:
@@ -130,10 +136,12 @@ class Way:
         fewer: list[FamilyTree] = []
         while self.springs:
             wanted = self._wanted(room - made)
-            if wanted <= 0:
+            spring = self._turn(room - made)
+            if spring is None or wanted <= 0:
                 break
-            spring = self.springs[0]
-            begin = spring.taken
+            if spring.ahead:
+                wanted = min(wanted, room - made)
+            begin, refused = spring.taken, self._refused
             items = spring.take(wanted)
             made += len(items)
             try:
@@ -141,14 +149,14 @@ class Way:
             finally:
                 if spring.dry:
                     again = True
-                    self.springs.popleft()
-                    self._load.waiting -= 1
+                    self.springs.remove(spring)
+                    self.load.waiting -= 1
                     if spring.family is not None:
                         fewer.append(spring.family)
             if spring.interrupt is not None:
                 raise spring.interrupt
-            if not spring.dry and len(items) < wanted:
-                again = True
+            if self._refused > refused or (not spring.dry and len(items) < wanted):
+                again = True  # what has been refused has settled, and is handed on first
                 break
         return made, fewer, again
 
@@ -164,6 +172,16 @@ class Way:
             if stage.begun
         ]
         return max(min(appetites), min(max(appetites), room)) if appetites else 0
+
+    def _turn(self, room: int) -> Spring | None:
+        """The result whose turn it is, or None if all have to wait.
+
+        Of edges that explode one iterator none goes ahead of the others while the run has no room. It then goes on with
+        another one: for if each stayed with its first, they might wait for each other.
+        """
+        if room > 0 or not self.springs[0].ahead:
+            return self.springs[0]
+        return next((spring for spring in self.springs if not spring.ahead), None)
 
     def _pass(self, spring: Spring, begin: int, items: Sequence[Any], now: float) -> None:
         number, family, parent = self.edge.number, spring.family, spring.member
@@ -204,6 +222,7 @@ class Way:
 
     def refuse(self, spring: Spring, at: int, task: Any, error: BaseException, now: float) -> None:
         """Account for a task that could not be made: it fails, as one of the first target."""
+        self._refused += 1
         kin = self._kin(spring.id, spring.root, spring.family, spring.member, (self.edge.number, 0, at))
         self.targets[0].refuse(task, error, kin, now)
 
@@ -222,8 +241,9 @@ class Junction:
         self._ways: list[Way] = []  # for successes, in the order of their edges
         self._gathers: list[Way] = []
         self._errors: list[Way] = []
+        self._whole: list[Way] = []  # those of them that take every success
+        self._choosy: list[Way] = []  # and those that take some outcomes
         self._closed = False
-        self._always = False
 
     def connect(self, way: Way) -> None:
         """Send outcomes this *way* from now on."""
@@ -231,7 +251,7 @@ class Junction:
             self._errors.append(way)
         else:
             (self._gathers if way.edge.gather else self._ways).append(way)
-            self._always = self._always or way.edge.always
+        (self._whole if way.edge.always else self._choosy).append(way)
 
     @property
     def judges(self) -> bool:
@@ -246,11 +266,23 @@ class Junction:
     @property
     def wants_successes(self) -> bool:
         """False where every success only becomes a task of another stage."""
-        return self._families or (self._exit.wants_outcomes and (self._closed or not self._always))
+        return self._families or (self._exit.wants_outcomes and (self._closed or not self._whole))
 
     def held(self) -> int:
-        """How many settled tasks are kept, since something that comes of them has not been taken."""
-        return max([way.held() for way in (*self._ways, *self._gathers, *self._errors)], default=0)
+        """How many settled tasks are kept, at most, since something that comes of them has not been taken.
+
+        Ways that take everything keep the same results, those that choose may keep different ones.
+        """
+        whole = others = 0
+        for way in self._whole:
+            results, items = way.held()
+            others += items
+            if results > whole:
+                whole = results
+        for way in self._choosy:
+            results, items = way.held()
+            others += results + items
+        return whole + others
 
     def close(self) -> None:
         """The run is ending: what settles from now on leaves the graph, and no item is taken any more."""
@@ -272,8 +304,10 @@ class Junction:
             iterator = open_iterator(value)
             # Two edges that explode one iterator each get all of it.
             shared = len(exploded) > 1 and iterator is value
-            found += zip(exploded, tee(iterator, len(exploded)), strict=True) if shared else [(exploded[0], iterator)]
-            found += [(way, open_iterator(value)) for way in exploded[1:]] if not shared else []
+            if shared:
+                found += zip(exploded, branches(iterator, len(exploded), exploded[0].load), strict=True)
+            else:
+                found += [(exploded[0], iterator), *[(way, open_iterator(value)) for way in exploded[1:]]]
         for way in (*self._ways, *self._gathers):
             if not way.edge.each:
                 lanes = way.lanes(value)

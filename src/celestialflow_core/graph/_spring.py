@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ from celestialflow_core._driver.source import is_in_memory
 from celestialflow_core._driver.user_code import call
 
 if TYPE_CHECKING:
+    from celestialflow_core._driver.load import Load
     from celestialflow_core.graph._family import FamilyTree, Member
 
-__all__ = ["Spring", "open_iterator"]
+__all__ = ["Branch", "Spring", "branches", "open_iterator"]
 
 PATIENCE = 0.001  # seconds that an iterator which runs the user's code may keep the run at a time
 
@@ -36,6 +38,46 @@ def open_iterator(result: Any) -> Iterator[Any]:
         error.add_note("each=True makes a task of each item of a result, so the result must be a list or an iterator.")
         raise
     return iterator
+
+
+class Branch:
+    """One iterator of which several edges each get all items: what one of them has not taken yet waits for it.
+
+    Unlike ``itertools.tee`` it counts what waits, so that the fastest edge does not fill the memory for the slowest.
+    """
+
+    __slots__ = ("_iterator", "_load", "_mine", "_others")
+
+    def __init__(self, iterator: Iterator[Any], mine: deque[Any], others: Sequence[deque[Any]], load: Load) -> None:
+        self._iterator = iterator
+        self._mine = mine
+        self._others = others
+        self._load = load
+
+    @property
+    def ahead(self) -> bool:
+        """True if another has more items before it than this one."""
+        mine = len(self._mine)
+        return any(len(queue) > mine for queue in self._others)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self._mine:
+            self._load.waiting -= 1
+            return self._mine.popleft()
+        item = next(self._iterator)
+        for queue in self._others:
+            queue.append(item)
+        self._load.waiting += len(self._others)
+        return item
+
+
+def branches(iterator: Iterator[Any], number: int, load: Load) -> list[Branch]:
+    """So many ways to go through *iterator*; *load* is told of what waits."""
+    queues: list[deque[Any]] = [deque() for _ in range(number)]
+    return [Branch(iterator, queue, [other for other in queues if other is not queue], load) for queue in queues]
 
 
 class Spring:
@@ -72,6 +114,11 @@ class Spring:
         self.dry = False
         self.error: BaseException | None = None
         self.interrupt: KeyboardInterrupt | None = None
+
+    @property
+    def ahead(self) -> bool:
+        """True if its iterator is shared, and another edge is not as far with it as this one."""
+        return isinstance(self._iterator, Branch) and self._iterator.ahead
 
     def take(self, most: int) -> list[Any]:
         """Up to *most* items; fewer where the iterator takes its time, or ends."""

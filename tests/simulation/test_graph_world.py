@@ -23,6 +23,18 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import pytest
+from tests.simulation.graph_script import (
+    NOTHING,
+    THING,
+    EdgeScript,
+    Key,
+    Model,
+    NoArguments,
+    Row,
+    Spoiled,
+    draw_script,
+)
+from tests.simulation.scripted import WorldExecutor, seeds
 
 from celestialflow_core import (
     Backoff,
@@ -39,18 +51,6 @@ from celestialflow_core._driver.run import Run
 from celestialflow_core._driver.stage import Stage
 from celestialflow_core.executors import Call, Result
 from celestialflow_core.graph import Family, _launch
-from tests.simulation.graph_script import (
-    NOTHING,
-    THING,
-    EdgeScript,
-    Key,
-    Model,
-    NoArguments,
-    Row,
-    Spoiled,
-    draw_script,
-)
-from tests.simulation.scripted import WorldExecutor, seeds
 
 SEEDS = 1000
 SOAK = 20_000

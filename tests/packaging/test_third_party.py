@@ -42,7 +42,7 @@ def test_wheel_of_the_core_has_its_plugins(environment: Any) -> None:
     code, plugins, problems = listed(environment)
 
     assert (code, problems) == (0, [])
-    assert sorted(plugins) == ["async", "process", "serial", "thread"]
+    assert sorted(plugins) == ["async", "jsonl", "process", "serial", "sqlite", "thread"]
     assert {("celestialflow-core", True)} == {
         (plugin["distribution"], bool(plugin["version"])) for plugin in plugins.values()
     }
@@ -121,7 +121,8 @@ def test_command_lists_everything_with_every_plugin_broken(environment: Any) -> 
 
     assert code == 1
     assert {name: plugin["state"] for name, plugin in plugins.items()} == {
-        **dict.fromkeys(["async", "process", "serial", "thread", "echo", "twin-one", "twin-two", "unmarked"], "active"),
+        **dict.fromkeys(["async", "process", "serial", "thread", "jsonl", "sqlite"], "active"),
+        **dict.fromkeys(["echo", "twin-one", "twin-two", "unmarked"], "active"),
         **dict.fromkeys(["broken", "typo"], "failed"),
     }
     assert plugins["broken"]["reason"] == (

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
 import click
-
-from celestialflow_core.plugins.builtin import ENTRY_POINTS
 
 __all__ = ["KINDS", "new_plugin"]
 

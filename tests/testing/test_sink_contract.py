@@ -124,12 +124,12 @@ FAULTS = {
     "": "",
     "shares": "test_second_holder_is_refused_with_the_pid_of_the_first",
     "any version": "test_store_of_other_work_is_refused",
-    "leaks": "test_store_of_other_work_is_refused",
+    "leaks": "test_store_of_other_work_is_refused[change0",
     "first stays": "test_later_outcome_of_a_key_replaces_the_earlier",
     "stages are one": "test_stages_are_kept_apart",
     "drops large": "test_batches_of_any_size_are_accepted",
     "text only": "test_value_comes_back_as_it_was",
-    "buffers": "test_nothing_accepted_is_lost_when_the_writer_is_killed",
+    "buffers": "test_accepted_is_safe_from_the_death_of_the_writer",
     "keeps on error": "test_close_releases_everything",
 }
 """What is wrong with the store, and the test that must find it."""
@@ -162,7 +162,7 @@ def run_contract(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_contract_finds_the_fault(run_contract: Any, fault: str) -> None:
     """The store as it is passes every test; with the fault, the test that is there for it fails."""
-    chosen = ["-k", FAULTS[fault]] if fault else []
+    chosen = ["-k", FAULTS[fault].replace("[", " and ")] if fault else []
 
     done = run_contract(fault, *chosen)
 

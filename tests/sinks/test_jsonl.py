@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from celestialflow_core._digest import digest
 from celestialflow_core.errors import SinkError
 from celestialflow_core.sinks import Row, rows_of
-from celestialflow_core.sinks._line_index import LineIndex, complete_size
+from celestialflow_core.sinks._line_index import LineIndex, complete_size, last_line
 from celestialflow_core.sinks._lines import key_in, key_text, lines_of, record_in, row_of
 from celestialflow_core.sinks.jsonl import TornLine
 from celestialflow_core.testing._outcomes import RUN, failure, success
@@ -265,6 +265,18 @@ def test_complete_size_is_that_of_the_lines(own_folder: Path, size: int) -> None
         path.write_bytes(before + b"x" * size)
         with path.open("rb") as file:
             assert complete_size(file.fileno(), path.stat().st_size) == len(before)
+
+
+@pytest.mark.parametrize("between", [0, 1, 10, 1_048_560, 1_048_576, 3_000_000])
+def test_last_line_that_begins_so_is_found(own_folder: Path, between: int) -> None:
+    """Wherever it is, also across the border of two reads; the first line, where no other begins so."""
+    path = own_folder / "file"
+    for shift in range(12):
+        head, tail = b'{"begin":1}\n', b"y" * (shift + between) + b"\n"
+        for data, expected in ((head + tail, head), (head + tail + b'{"begin":2}\n' + tail, b'{"begin":2}\n')):
+            path.write_bytes(data + b'{"begin":"torn')
+            with path.open("rb") as file:
+                assert last_line(file.fileno(), len(data), b'{"begin":') == expected
 
 
 def test_index_costs_sixteen_bytes_a_row(own_folder: Path) -> None:

@@ -10,8 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 __all__ = ["KINDS", "new_plugin"]
 
@@ -79,6 +83,8 @@ def _checked(name: str) -> str:
             f"{name!r} cannot be the name of a plugin. Use small letters, digits and single hyphens, with a letter "
             f"first: redis, my-cluster."
         )
+    from celestialflow_core.plugins.builtin import ENTRY_POINTS
+
     if name == "core" or name in ENTRY_POINTS:
         raise click.UsageError(f"{name!r} is a name of celestialflow-core itself. Take another one.")
     return name
@@ -94,6 +100,8 @@ def _core_version() -> str:
 
 def _filled(kind: str, values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The files of a new plugin: their paths, and what is in them."""
+    from importlib.resources import files
+
     for root in ("common", kind):
         for path, template in _templates(files("celestialflow_core._cli") / "scaffold" / root):
             name = path.replace("MODULE", values["module"]).removesuffix(SUFFIX)

@@ -64,7 +64,8 @@ def digest(value: object) -> str:
         NoDigest: *value* is or holds something that has no digest.
     """
     try:
-        encoded = _Encoder().encode(value)
+        scalar = _SCALARS.get(type(value))
+        encoded = _Encoder().encode(value) if scalar is None else scalar(value)
     except NoDigest as error:
         raise NoDigest(error.what, _name(type(value))) from None
     except RecursionError:

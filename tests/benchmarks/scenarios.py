@@ -10,6 +10,8 @@ from typing import Literal
 
 import attrs
 import contestants
+import graphs
+import stores
 import tasks
 from contestants import Contestant, Function
 
@@ -103,6 +105,13 @@ PIPES, SINGLE_PIPES = "raw pipes, batches of 256", "raw pipes, one by one"
 THREAD_POOL, PROCESS_POOL = "ThreadPoolExecutor.submit", "ProcessPoolExecutor.submit"
 PEBBLE, GATHER = "pebble, chunks of 256", "gather + Semaphore"
 INTERPRETER, PARTS = "bare interpreter", "import pluggy, attrs"
+GENERATORS, PYPELN, DASK_BAG = "generators", "pypeln.thread", "dask.bag"
+EXECUTEMANY, SELECT, LINES = "bare executemany", "bare select by keys", "bare json.dumps and write"
+HELP, CLICK = "celestialflow --help", "import click"
+HELP_CODE = (
+    "import io, sys; sys.stdout = io.StringIO(); from celestialflow_core._cli.main import command_line; "
+    "command_line()(['--help'])"
+)
 PACKAGE, MANAGER = "import celestialflow_core", "from celestialflow_core import TaskManager"
 
 
@@ -234,6 +243,76 @@ SCENARIOS: tuple[Scenario, ...] = (
     _memory("thread", tasks.add_one),
     _memory("process", tasks.add_one),
     _memory("async", tasks.add_one_async),
+    Scenario(
+        name="graph-serial",
+        title="10,000 items through x + 1 and two stages that do nothing, in series",
+        size=10_000,
+        entries=(
+            Entry(GENERATORS, graphs.generator_chain),
+            Entry(OURS, graphs.graph("serial")),
+            Entry(DASK_BAG, graphs.dask_bag, needs="dask"),
+        ),
+        bounds=(
+            Bound(ours=OURS, peer=GENERATORS, must=10, aim=5),
+            Bound(ours=OURS, peer=DASK_BAG, must=1, faster=True),
+        ),
+    ),
+    Scenario(
+        name="graph-thread",
+        title="10,000 items through x + 1 and two stages that do nothing, 8 threads each",
+        size=10_000,
+        workers=8,
+        entries=(
+            Entry(PYPELN, graphs.pypeln_threads, share=0.5, needs="pypeln"),
+            Entry(OURS, graphs.graph("thread")),
+        ),
+        bounds=(Bound(ours=OURS, peer=PYPELN, must=6, aim=15, faster=True),),
+    ),
+    Scenario(
+        name="graph-size",
+        title="three stages in series, an item of a million and of ten thousand",
+        size=1_000_000,
+        entries=(
+            Entry("10,000 items", graphs.graph("serial"), share=0.01),
+            Entry("1,000,000 items", graphs.graph("serial")),
+        ),
+        bounds=(Bound(ours="1,000,000 items", peer="10,000 items", must=1.25, aim=1.0),),
+    ),
+    Scenario(
+        name="graph-depth",
+        title="10,000 items in series through 30 stages and through 3",
+        size=10_000,
+        entries=(Entry("3 stages", graphs.graph("serial")), Entry("30 stages", graphs.graph("serial", 30))),
+        bounds=(Bound(ours="30 stages", peer="3 stages", must=12, aim=10),),
+    ),
+    Scenario(
+        name="store-sqlite",
+        title="200,000 x + 1 into a store",
+        size=stores.ROWS,
+        entries=(Entry(EXECUTEMANY, stores.bare_executemany), Entry(OURS, stores.storing("sqlite"))),
+        bounds=_within(EXECUTEMANY, 2, 1.2),
+    ),
+    Scenario(
+        name="store-jsonl",
+        title="200,000 x + 1 into a store",
+        size=stores.ROWS,
+        entries=(Entry(LINES, stores.bare_lines), Entry(OURS, stores.storing("jsonl"))),
+        bounds=_within(LINES, 2, 1.2),
+    ),
+    Scenario(
+        name="resume-sqlite",
+        title="200,000 tasks that are all in a store",
+        size=stores.ROWS,
+        entries=(Entry(SELECT, stores.bare_select), Entry(OURS, stores.resuming("sqlite"))),
+        bounds=_within(SELECT, 3, 2),
+    ),
+    Scenario(
+        name="help",
+        title=f"starting an interpreter for: {HELP}",
+        kind="launch",
+        entries=(Entry(CLICK, code=CLICK), Entry(HELP, code=HELP_CODE)),
+        bounds=(Bound(ours=HELP, peer=CLICK, must=2, aim=1.5),),
+    ),
     _launch("import", PACKAGE, INTERPRETER, "pass", 1.5, 1.1),
     _launch("import-manager", MANAGER, PARTS, PARTS, 1.5, 1.2),
 )

@@ -31,7 +31,8 @@ def test_every_scenario_gives_right_results_and_one_row_a_bound(tmp_path: Path) 
     assert {scenario["scenario"]: scenario["failures"] for scenario in scenarios} == {
         scenario["scenario"]: {} for scenario in scenarios
     }
-    absent = {"pebble, chunks of 256"} if importlib.util.find_spec("pebble") is None else set()
+    peers = {"pebble": "pebble, chunks of 256", "pypeln": "pypeln.thread", "dask": "dask.bag"}
+    absent = {peer for module, peer in peers.items() if importlib.util.find_spec(module) is None}
     assert {name for scenario in scenarios for name in scenario["missing"]} == absent
     for scenario in scenarios:
         compared = {bound[side] for bound in scenario["bounds"] for side in ("ours", "peer")} - {None}

@@ -84,6 +84,11 @@ def _admit_stored(stage: Stage, stored: Stored, tasks: Sequence[Any], now: float
     except BaseException:  # what has been taken is counted all the same
         stage.engine.admit(stage.number(tasks, kin), tasks, None, now)
         raise
+    if len(stable) == len(tasks) and not known and wanted is None:
+        ids = stage.number(tasks, kin)
+        stage.keys.update(zip(ids, stable, strict=True))
+        _admit(stage, ids, tasks, now)
+        return
     for at, key in enumerate(keys):
         origin = None if kin is None else kin[at]
         if isinstance(key, str) and not _is_wanted(stored, key, wanted):

@@ -355,10 +355,11 @@ class Stage:
     def _successes(self, batch: Settled, kin: Sequence[Kin] | None) -> list[Outcome[Any, Any]]:
         keys, tries, name = self.keys, batch.tries, self.name
         rows = zip(batch.ids, batch.tasks, batch.values, batch.seconds, batch.workers, strict=True)
-        if not keys and not tries and kin is None:
+        if not tries and kin is None:
+            known = map(keys.pop, batch.ids, batch.tasks) if keys else iter(batch.tasks)
             return [
-                Outcome(id, task, "success", value, None, 1, seconds, worker, task, None, None, None, None, id, name)
-                for id, task, value, seconds, worker in rows
+                Outcome(id, task, "success", value, None, 1, seconds, worker, key, None, None, None, None, id, name)
+                for (id, task, value, seconds, worker), key in zip(rows, known, strict=True)
             ]
         origins = [
             (None, id, None) if at is None else at for id, at in zip(batch.ids, kin or repeat(None), strict=False)

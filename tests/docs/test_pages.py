@@ -122,7 +122,11 @@ def test_pages_can_be_reached_from_the_readme(page: Path) -> None:
 def test_readme_has_the_two_commands_as_they_are_promised() -> None:
     """To see it work and to test it: one line each."""
     blocks = [code for language, code in FENCE.findall(text_of("README.md")) if language == "console"]
-    assert "$ python -m pip install uv && python -m uv run examples/stdlib_census.py\n" in blocks
+    assert any(
+        block.startswith("$ python -m pip install uv && python -m uv run celestialflow run examples/stdlib_census.py:")
+        and block.endswith("--store census.db --resume\n")
+        for block in blocks
+    )
     assert "$ python -m pip install uv && python -m uv run pytest\n" in blocks
 
 

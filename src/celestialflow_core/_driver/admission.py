@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from celestialflow_core._driver.storage import Stored
 from celestialflow_core._keys import IdentityKey, key_of
+from celestialflow_core._outcome import Outcome
 from celestialflow_core.sinks.interface import Record
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ def _admit_stored(stage: Stage, stored: Stored, tasks: Sequence[Any], now: float
         stage.keys.update(zip(ids, stable, strict=True))
         _admit(stage, ids, tasks, now)
         return
+    if stage.judge is None and all(key in known for key in keys) and not any(map(stored.is_stale, tasks)):
+        _restore(stage, stage.number(tasks, kin), tasks, [known[key] for key in stable], now)
+        return
     for at, key in enumerate(keys):
         origin = None if kin is None else kin[at]
         if isinstance(key, str) and not _is_wanted(stored, key, wanted):
@@ -115,41 +119,45 @@ def _admit_known(
 ) -> None:
     """Take in one task. If its outcome is known, what comes of it is as if it had just been computed."""
     id = stage.number([task], kin)[0]
-    stage.keys[id] = key
     if record is None:
+        stage.keys[id] = key
         _admit(stage, (id,), [task], now)
         return
     try:
         verdict = stage.judge(record.value) if stage.judge is not None and record.error is None else None
     except BaseException as error:
+        stage.keys[id] = key
         stage.engine.refuse(id, now)
         stage.note(stage.error(id, task, error, attempts=0))
         if isinstance(error, KeyboardInterrupt):
             raise
         return
-    try:
-        first = stage.engine.restore(id, key_of(task), now)
-    except Exception:  # it cannot be hashed or compared: then it is no other task
-        first = stage.engine.restore(id, IdentityKey(task), now)
-    del stage.keys[id]
-    if first is not None:
-        stage.note(stage.outcome(id, task, "duplicate", key, original=first))
-        return
-    if verdict is not None:
+    if not _restore(stage, (id,), (task,), (record,), now) and verdict is not None:
         stage.verdicts[id] = verdict
-    stage.note(
-        stage.outcome(
-            id,
-            task,
-            "restored",
-            key,
-            value=record.value,
-            error=record.error,
-            traceback=record.traceback,
-            attempts=record.attempts,
-            seconds=record.seconds,
+
+
+def _restore(
+    stage: Stage, ids: Sequence[int], tasks: Sequence[Any], records: Sequence[Record], now: float
+) -> Mapping[int, int]:
+    """Settle tasks whose outcomes are known; gives the duplicates among them, with the ids of the first of each."""
+    ask = stage.customs.key
+    try:
+        again = stage.engine.restore(ids, [key_of(task if ask is None else ask(task)) for task in tasks], now)
+    except Exception:  # one cannot be hashed or compared: then it is no other task
+        again = stage.engine.restore(ids, [IdentityKey(task) for task in tasks], now)
+    kin, name, note = stage.kin, stage.name, stage.gathered.others.append
+    for id, task, record in zip(ids, tasks, records, strict=True):
+        if id in again:
+            note(stage.outcome(id, task, "duplicate", record.key, original=again[id]))
+            continue
+        parent, root, _ = kin.get(id) or (None, id, None)
+        note(
+            Outcome(
+                *(id, task, "restored", record.value, record.error, record.attempts, record.seconds, None, record.key),
+                *(record.traceback, None, None, parent, root, name),
+            )
         )
-    )
+    return again
 
 
 def _admit_one(stage: Stage, id: int, task: Any, now: float) -> None:

@@ -176,23 +176,27 @@ class Engine(Generic[T, H]):
             self._order.extend(ids)
         return duplicates
 
-    def restore(self, id: int, key: Hashable, now: float) -> int | None:
-        """Settle a new task as restored, since its outcome is known from an earlier run; or as a duplicate.
+    def restore(self, ids: Sequence[int], keys: Sequence[Hashable], now: float) -> dict[int, int]:
+        """Settle new tasks as restored, since their outcomes are known from an earlier run; or as duplicates.
+
+        An exception of a key's ``__hash__`` or ``__eq__`` comes out with nothing settled.
 
         Returns:
-            The id of the task that it equals, or None.
+            For each duplicate the id of the task that it equals.
         """
-        first = self._seen.setdefault(key, id) if self.deduplicate else id
-        self.admitted += 1
+        firsts = list(map(self._seen.setdefault, keys, ids)) if self.deduplicate else ids
+        duplicates = {id: first for id, first in zip(ids, firsts, strict=True) if id != first}
+        self.admitted += len(ids)
         if self.ordered:
-            self._order.append(id)
-        if first != id:
-            self.duplicates += 1
-            self.journal.add(Event.DUPLICATE, now, (id,))
-            return first
-        self.restored += 1
-        self.journal.add(Event.RESTORE, now, (id,))
-        return None
+            self._order.extend(ids)
+        restored: Sequence[int] = ids
+        if duplicates:
+            self.duplicates += len(duplicates)
+            self.journal.add(Event.DUPLICATE, now, list(duplicates))
+            restored = [id for id in ids if id not in duplicates]
+        self.restored += len(restored)
+        self.journal.add(Event.RESTORE, now, restored)
+        return duplicates
 
     def refuse(self, id: int, now: float) -> None:
         """Settle a new task as failed at once: it has no usable key."""

@@ -1,0 +1,36 @@
+"""A process that the user's code forks does not keep the connection of a store.
+
+The server lets go of the lock when the connection ends, and a connection has ended when the last process that has its
+socket has closed it. A fork would keep that open after its parent was killed. So in each fork /dev/null takes the place
+of the socket; what the drivers do there with the copies of their objects then reaches nobody.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["keep", "let_go"]
+
+_SOCKETS: set[int] = set()
+
+
+def keep(descriptor: int) -> None:
+    """From now on *descriptor* is a socket that forks are not to have."""
+    _SOCKETS.add(descriptor)
+
+
+def let_go(descriptor: int) -> None:
+    """*descriptor* is about to be closed."""
+    _SOCKETS.discard(descriptor)
+
+
+def _replace() -> None:
+    if _SOCKETS:
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for descriptor in _SOCKETS:
+            os.dup2(nothing, descriptor, inheritable=False)
+        os.close(nothing)
+        _SOCKETS.clear()
+
+
+os.register_at_fork(after_in_child=_replace)

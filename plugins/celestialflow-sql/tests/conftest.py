@@ -132,7 +132,9 @@ class PostgreSQLServer(Server):
     def execute(self, *statements: str, database: str | None = "test", **account: str) -> list[tuple[Any, ...]]:
         """Each in a transaction of its own, as the user root."""
         known: dict[str, Any] = {"user": "root", "dbname": database or "postgres", **account}
-        with psycopg.connect(host="127.0.0.1", port=self.port, autocommit=True, connect_timeout=5, **known) as connection:
+        with psycopg.connect(
+            host="127.0.0.1", port=self.port, autocommit=True, connect_timeout=5, **known
+        ) as connection:
             for statement in statements:
                 cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
@@ -229,3 +231,12 @@ def server(request: pytest.FixtureRequest) -> Server:
     """Each of them."""
     made: Server = request.getfixturevalue(request.param)
     return made
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port

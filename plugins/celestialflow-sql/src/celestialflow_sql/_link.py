@@ -75,7 +75,8 @@ class Link:
                 if not busy.holder.may_be_dead or monotonic() > deadline:
                     raise self._in_use(busy.holder) from None
             except SQLAlchemyError as error:
-                raise failure(error, self._target, self.database) from error
+                made = failure(error, self._target, self.database)
+                raise made from made.__cause__
             sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY)
 
@@ -95,14 +96,15 @@ class Link:
             except Busy as busy:
                 error: SinkError = self._in_use(busy.holder, unwritten)
             except SQLAlchemyError as raised:
-                if not self._will_pass(raised):
-                    raise failure(raised, self._target, self.database, unwritten) from raised.__cause__
-                error = failure(raised, self._target, self.database, unwritten, away=True)
+                passes = self._will_pass(raised)
+                error = failure(raised, self._target, self.database, unwritten, away=passes)
+                if not passes:
+                    raise error from error.__cause__
             now = monotonic()
             if deadline is None:
                 deadline = now + self._target.patience
             if now >= deadline:
-                raise error
+                raise error from error.__cause__
             sleep(min(delay, deadline - now))
             delay = min(2 * delay, LONGEST_DELAY)
 

@@ -127,4 +127,5 @@ class SqlReader:
         try:
             return question()
         except SQLAlchemyError as error:
-            raise failure(error, self._target, self._database) from error.__cause__
+            made = failure(error, self._target, self._database)
+            raise made from made.__cause__

@@ -28,6 +28,14 @@ _Text: Final = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 _Blob: Final = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
 
+_KEPT: Final[dict[str, Any]] = {
+    f"{name}_{option}": value
+    for name in ("mysql", "mariadb")
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
+"""Whatever the server's defaults are: transactions, all of Unicode, and no two texts that are equal but for case."""
+
+
 class Key(TypeDecorator[str]):
     """The key of a task, compared byte by byte."""
 
@@ -77,9 +85,7 @@ class Tables:
             sa.Column("seconds", sa.Double),
             sa.Column("worker", sa.BigInteger),
             sa.Column("at", sa.Double, nullable=False),
-            mysql_engine="InnoDB",
-            mysql_charset="utf8mb4",
-            mysql_collate="utf8mb4_bin",
+            **_KEPT,
         )
         self.manifest = sa.Table(
             f"{prefix}manifest",
@@ -90,9 +96,7 @@ class Tables:
             sa.Column("holder_host", _Text),
             sa.Column("holder_pid", sa.BigInteger),
             sa.Column("holder_session", sa.BigInteger),
-            mysql_engine="InnoDB",
-            mysql_charset="utf8mb4",
-            mysql_collate="utf8mb4_bin",
+            **_KEPT,
         )
 
     @property

@@ -92,6 +92,7 @@ class Plan:
             The first error, if one raised.
         """
         first: BaseException | None = None
+        # Bars of several stages stay on the screen in the order in which they end.
         watched = [*[(stage, stage.observers) for stage in self.run.stages], (None, self.observers)]
         for stage, observers in watched:
             for observer in reversed(observers):

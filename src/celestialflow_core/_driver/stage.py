@@ -61,6 +61,7 @@ class Stage:
         observers: Log, progress.
         random: Gives a number in [0, 1) for the jitter of each retry.
         outlet: Takes what has settled.
+        place: Which stage of the run it is.
         inputs: Where tasks come from that other stages made.
         open_sources: How many sources may still give it tasks.
         judge: Says what is to come of a result, where that depends on the result; what it raises is the task's error.
@@ -95,6 +96,7 @@ class Stage:
     observers: Sequence[Observer]
     random: Callable[[], float]
     outlet: Outlet
+    place: int = 0
     inputs: list[Channel] = attrs.field(factory=list)
     open_sources: int = 0
     judge: Callable[[Any], Any] | None = None
@@ -306,7 +308,8 @@ class Stage:
         if self.stored is None:
             self._hand_on(batch, kin, outcomes, others, kin_of_others)
             return True
-        kept = [*outcomes, *[outcome for outcome in others if outcome.status == "error"]]
+        failed = [outcome for outcome in others if outcome.status == "error" and outcome.key is not None]
+        kept = [*outcomes, *failed]
         hand_on = partial(self._hand_on, batch, kin, outcomes, others, kin_of_others)
         self.stored.storage.add(kept, hand_on, now)
         return True

@@ -28,6 +28,14 @@ from celestialflow_core.testing import wait_until
 _NUMBERS = itertools.count(1)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the long proofs, unless the marker expression speaks of them."""
+    if "soak" not in (config.option.markexpr or ""):
+        soak = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=soak)
+        items[:] = [item for item in items if item not in soak]
+
+
 class Server(ABC):
     """A database server on the loopback interface, with a database "test", and a user "ana" who has a password."""
 
@@ -41,7 +49,7 @@ class Server(ABC):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[Any] | None = None
         self.make()
         self.start()
         self.make_user()
@@ -68,10 +76,16 @@ class Server(ABC):
         query = "&".join(f"{name}={value}" for name, value in given.items())
         return f"{self.scheme}://ana:geh%2Feim%401@127.0.0.1:{self.port}/test?{query}"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
         with open(self.folder / "log", "ab") as log:
-            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder, **_account(self))
+            command, account = self.command(), _account(self)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, text=False, **account)
         wait_until(self._answers, 60)
 
     def stop(self) -> None:
@@ -135,8 +149,9 @@ class PostgreSQLServer(Server):
         with psycopg.connect(
             host="127.0.0.1", port=self.port, autocommit=True, connect_timeout=5, **known
         ) as connection:
+            cursor = connection.cursor()
             for statement in statements:
-                cursor = connection.execute(statement.encode())
+                cursor.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
 

@@ -43,7 +43,7 @@ def restarting(server: Any) -> Iterator[Any]:
     """A server that the test may stop; it runs again afterwards."""
     before = Resources()
     yield server
-    if server._process is None:
+    if not server.is_running:
         server.start()
     before.expect_no_leaks(lambda leak: "mariadbd" in leak or "postgres" in leak)
 
@@ -61,6 +61,7 @@ def test_run_outlives_a_database_that_is_away_for_five_seconds(restarting: Any) 
                 back.start()
     back.join()
 
+    assert manager.summary is not None
     assert manager.summary.succeeded == 3000
     assert stored(url) == {str(number): str(2 * number) for number in range(3000)}
 
@@ -68,17 +69,15 @@ def test_run_outlives_a_database_that_is_away_for_five_seconds(restarting: Any) 
 def test_database_that_is_gone_for_good_ends_the_run(restarting: Any) -> None:
     """SinkError with the reason and all outcomes that are not stored; the next run goes on from the others."""
     url = restarting.url(patience=2)
-    options: dict[str, Any] = {"worker_limit": 4, "max_in_flight": 200, "sinks": [url], "log_dir": None}
-    manager = TaskManager(double, "thread", **options)
+    manager = TaskManager(double, "thread", worker_limit=4, max_in_flight=200, sinks=[url], log_dir=None)
     seen = set()
     began = 0.0
-    with pytest.raises(SinkError, match="away for 2 s.*resume=True") as caught:
-        with manager.stream(range(2000)) as outcomes:
-            for one in outcomes:
-                seen.add(one.task)
-                if len(seen) == 500:
-                    restarting.stop()
-                    began = monotonic()
+    with pytest.raises(SinkError, match="away for 2 s.*resume=True") as caught, manager.stream(range(2000)) as outcomes:
+        for one in outcomes:
+            seen.add(one.task)
+            if len(seen) == 500:
+                restarting.stop()
+                began = monotonic()
     assert 2 <= monotonic() - began < 20
     unwritten = {one.task for one in caught.value.unwritten}  # type: ignore[attr-defined]
     assert unwritten
@@ -89,7 +88,7 @@ def test_database_that_is_gone_for_good_ends_the_run(restarting: Any) -> None:
     restarting.start()
     before = stored(url)
     assert seen <= {int(task) for task in before}
-    summary = TaskManager(double, "thread", resume=True, **options).start(range(2000))
+    summary = TaskManager(double, "thread", sinks=[url], resume=True, log_dir=None).start(range(2000))
     assert (summary.restored, summary.succeeded) == (len(before), 2000 - len(before))
     assert len(stored(url)) == 2000
 
@@ -101,11 +100,11 @@ def test_connection_that_is_cut_is_made_again(server: Any) -> None:
     store.open(RUN)
     try:
         store.write([outcome(1), outcome(2)])
-        _cut(server, store)
+        _cut(server, _session(server, url))
         store.write([outcome(3), outcome(1)])
         with pytest.raises(SinkError, match="in use by this process"):
             make_store(url).open(RUN)
-        _cut(server, store)
+        _cut(server, _session(server, url))
         assert set(store.restore([outcome(number).key for number in range(9)])) == {
             outcome(number).key for number in (1, 2, 3)
         }
@@ -121,7 +120,7 @@ def test_store_that_another_took_meanwhile_is_given_up(server: Any) -> None:
     first, second = make_store(url), make_store(url)
     first.open(RUN)
     try:
-        _cut(server, first)
+        _cut(server, _session(server, url))
         second.open(RUN)
         with pytest.raises(SinkError, match="in use by this process") as caught:
             first.write([outcome(1)])
@@ -140,9 +139,9 @@ def test_store_whose_tables_are_gone_says_so(server: Any) -> None:
     store.open(RUN)
     try:
         store.write([outcome(1)])
-        prefix = url.partition("table_prefix=")[2].partition("&")[0]
-        server.execute(f"DELETE FROM {prefix}manifest")
-        _cut(server, store)
+        session = _session(server, url)
+        server.execute(f"DELETE FROM {_prefix(url)}manifest")
+        _cut(server, session)
         with pytest.raises(SinkError, match="came back without"):
             store.write([outcome(2)])
     finally:
@@ -159,9 +158,18 @@ def test_server_that_is_not_there_is_said_at_once(server: Any, unused_port: int)
     assert "geh" not in f"{caught.value!r} {caught.value.__cause__}"
 
 
-def _cut(server: Any, store: Any) -> None:
-    """End the session of *store*, on the server's side."""
-    session = store._link.session
+def _session(server: Any, url: str) -> int:
+    """The server's number of the session that holds the store at *url*."""
+    ((session,),) = server.execute(f"SELECT holder_session FROM {_prefix(url)}manifest")
+    return int(session)
+
+
+def _prefix(url: str) -> str:
+    return url.partition("table_prefix=")[2].partition("&")[0]
+
+
+def _cut(server: Any, session: int) -> None:
+    """End a session on the server's side."""
     if server.scheme == "postgresql":
         assert server.execute(f"SELECT pg_terminate_backend({session}, 30000)") == [(True,)]
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -101,9 +100,6 @@ def test_holder_elsewhere_is_named_with_its_machine(server: Any) -> None:
             make_store(url).open(RUN)
     finally:
         store.close(None)
-    assert (
-        server.execute(f"SELECT holder_host FROM {_prefix(url)}manifest")[0][0] == "far.example" != socket.gethostname()
-    )
 
 
 def test_stores_of_one_database_do_not_know_each_other(server: Any) -> None:
@@ -120,7 +116,7 @@ def test_stores_of_one_database_do_not_know_each_other(server: Any) -> None:
 
 
 def test_fork_of_a_dead_holder_does_not_keep_the_store(server: Any) -> None:
-    """A child that the user's code has forked has no share in the connection: it neither keeps the lock nor drops it."""
+    """A child that the user's code forked has no share in the connection: it neither keeps the lock nor drops it."""
     url = server.url()
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", FORKING, url]

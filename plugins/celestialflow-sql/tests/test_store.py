@@ -138,6 +138,22 @@ def test_fork_of_a_dead_holder_does_not_keep_the_store(server: Any) -> None:
             os.kill(child, signal.SIGKILL)
 
 
+def test_value_that_the_server_never_takes_is_said_at_once(mariadb: Any) -> None:
+    """MariaDB cuts the connection over a packet that is too large: no reason to try again for half a minute."""
+    url = mariadb.url()
+    store = make_store(url)
+    store.open(RUN)
+    try:
+        store.write([attrs.evolve(outcome(1), value="x" * 3_000_000)])
+        with pytest.raises(SinkError, match=r"task 2 gave has 17,\d+,\d+ bytes.*max_allowed_packet") as caught:
+            store.write([outcome(3), attrs.evolve(outcome(2), value="x" * 17_000_000)])
+        assert len(caught.value.unwritten) == 2
+        store.write([outcome(4)])
+        assert len(store.restore([outcome(number).key for number in range(5)])) == 2
+    finally:
+        store.close(None)
+
+
 def test_keys_are_compared_byte_by_byte(server: Any) -> None:
     """Case, a space at the end and an accent make another key; what no text in a database can have is kept too."""
     keys = ["k@a", "k@A", "k@a ", "k@á", "k@a\u0301", "k@", "k@\0", "k@\ud800", "k@💩"]

@@ -62,6 +62,10 @@ class Database(Protocol):
         """What an error with this code means and what to do, as sentences; None for those that say it themselves."""
         ...
 
+    def row_limit(self, connection: Connection) -> int | None:
+        """The most bytes that the server takes for one row, where it cuts the connection instead of saying so."""
+        ...
+
     def descriptor(self, connection: Connection) -> int | None:
         """The descriptor of the connection's socket."""
         ...

@@ -11,26 +11,32 @@ import os
 
 __all__ = ["keep", "let_go"]
 
-_SOCKETS: set[int] = set()
+_SOCKETS: dict[int, int] = {}
+"""Descriptors, each with the inode of its socket: a driver may have closed one that is somebody else's file by now."""
 
 
 def keep(descriptor: int) -> None:
     """From now on *descriptor* is a socket that forks are not to have."""
-    _SOCKETS.add(descriptor)
+    _SOCKETS[descriptor] = os.fstat(descriptor).st_ino
 
 
 def let_go(descriptor: int) -> None:
     """*descriptor* is about to be closed."""
-    _SOCKETS.discard(descriptor)
+    _SOCKETS.pop(descriptor, None)
 
 
 def _replace() -> None:
-    if _SOCKETS:
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for descriptor in _SOCKETS:
-            os.dup2(nothing, descriptor, inheritable=False)
-        os.close(nothing)
-        _SOCKETS.clear()
+    if not _SOCKETS:
+        return
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for descriptor, inode in _SOCKETS.items():
+        try:
+            if os.fstat(descriptor).st_ino == inode:
+                os.dup2(nothing, descriptor, inheritable=False)
+        except OSError:  # it is closed
+            pass
+    os.close(nothing)
+    _SOCKETS.clear()
 
 
 os.register_at_fork(after_in_child=_replace)

@@ -40,11 +40,13 @@ class Link:
     Attributes:
         generation: How often it has connected: what was known of the tables before may have changed since.
         session: The server's number of the session.
+        row_limit: See `Database.row_limit`.
     """
 
     def __init__(self, target: Target, tables: Tables) -> None:
         self.generation = 0
         self.session = 0
+        self.row_limit: int | None = None
         self.database = database_of(target)
         self._target = target
         self._tables = tables
@@ -90,9 +92,7 @@ class Link:
         delay = FIRST_DELAY
         while True:
             try:
-                connection = self._live()
-                with connection.begin():
-                    return work(connection)
+                return self._attempt(self._live(), work)
             except Busy as busy:
                 error: SinkError = self._in_use(busy.holder, unwritten)
             except SQLAlchemyError as raised:
@@ -144,6 +144,7 @@ class Link:
             with connection.begin():
                 self.database.set_up(connection)
                 self.session = self.database.session(connection)
+                self.row_limit = self.database.row_limit(connection)
                 self._lock = f"{connection.dialect.default_schema_name}.{self._tables.results.name}"
                 if not self.database.try_lock(connection, self._lock):
                     raise Busy(holder_of(connection, self._tables, self.database.lock_holder(connection, self._lock)))
@@ -153,6 +154,19 @@ class Link:
         self.generation += 1
         self._connection = connection
         return connection
+
+    def _attempt(self, connection: Connection, work: Callable[[Connection], T]) -> T:
+        transaction = connection.begin()
+        try:
+            done = work(connection)
+            transaction.commit()
+        except BaseException:
+            try:
+                transaction.rollback()
+            except SQLAlchemyError:  # what was raised first says why; that the connection is gone follows from it
+                connection.invalidate()
+            raise
+        return done
 
     def _will_pass(self, error: SQLAlchemyError) -> bool:
         if not isinstance(error, DBAPIError):

@@ -98,6 +98,10 @@ class MariaDB:
         """What to do, by number."""
         return _ADVICE.get(code)
 
+    def row_limit(self, connection: Connection) -> int | None:
+        """One statement has to fit into a packet, and in it one row."""
+        return int(connection.execute(sa.text("SELECT @@max_allowed_packet")).scalar_one())
+
     def descriptor(self, connection: Connection) -> int | None:
         """The driver's socket, which it does not show."""
         socket = getattr(connection.connection.driver_connection, "_sock", None)

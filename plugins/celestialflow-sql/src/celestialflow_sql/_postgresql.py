@@ -103,6 +103,10 @@ class PostgreSQL:
         """What to do, by SQLSTATE."""
         return _ADVICE.get(code)
 
+    def row_limit(self, connection: Connection) -> int | None:
+        """A row that is too large is an error as any other."""
+        return None
+
     def descriptor(self, connection: Connection) -> int | None:
         """libpq's socket."""
         driver: Any = connection.connection.driver_connection

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from celestialflow_core import Outcome
 from celestialflow_core.errors import SinkError
@@ -32,7 +33,7 @@ from celestialflow_sql._holder import ourselves
 from celestialflow_sql._link import Link
 from celestialflow_sql._reader import SqlReader
 from celestialflow_sql._schema import make_tables, stored_manifest
-from celestialflow_sql._tables import TABLES_VERSION, Tables
+from celestialflow_sql._tables import TABLES_VERSION, Tables, size_of
 from celestialflow_sql._target import Target
 
 __all__ = ["SqlStore"]
@@ -132,13 +133,28 @@ class SqlStore:
             return
 
         def put(connection: Connection) -> None:
-            connection.execute(
-                self._upsert,
-                [dict(zip(Row._fields, row, strict=True), seq=seq) for seq, row in enumerate(rows, self._seq)],
-            )
+            given = [dict(zip(Row._fields, row, strict=True), seq=seq) for seq, row in enumerate(rows, self._seq)]
+            try:
+                connection.execute(self._upsert, given)
+            except DBAPIError as error:
+                self._expect_small(rows, unwritten, error)
+                raise
 
         self._transact(put, unwritten)
         self._seq += len(rows)
+
+    def _expect_small(self, rows: Sequence[tuple[Any, ...]], unwritten: tuple[object, ...], error: DBAPIError) -> None:
+        """Raise if *error*, mostly that the connection was cut, comes of a row that will never be taken."""
+        limit = self._link.row_limit
+        largest = max(rows, key=size_of)
+        if limit is not None and size_of(largest) > limit:
+            task = Row(*largest).task[:100]
+            raise SinkError(
+                self._target.label,
+                f"What task {task} gave has {size_of(largest):,} bytes, and the server takes {limit:,} at a time (its "
+                f"max_allowed_packet). Raise that, or let the function write a file and give its name.",
+                unwritten,
+            ) from error
 
     def _find(self, stored: list[str], connection: Connection) -> Sequence[tuple[Any, ...]]:
         found: Sequence[Any] = connection.execute(self._ask, {"keys": stored}).all()

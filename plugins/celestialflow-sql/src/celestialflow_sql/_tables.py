@@ -10,6 +10,7 @@ equal to the same with a space behind it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -19,11 +20,12 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from celestialflow_core.sinks import Row
 
-__all__ = ["TABLES_VERSION", "Tables"]
+__all__ = ["TABLES_VERSION", "Tables", "size_of"]
 
 TABLES_VERSION: Final = 1
 """Which tables these are; stored, so that another version of this package sees what it has before it."""
 
+_ESCAPED: Final = (b"\0", b"\n", b"\r", b"\x1a", b'"', b"'", b"\\")
 _Text: Final = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 _Blob: Final = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
@@ -58,6 +60,17 @@ class Key(TypeDecorator[str]):
     def process_result_value(self, value: Any, dialect: SqlDialect) -> str | None:
         """The key as text."""
         return value.decode() if isinstance(value, bytes) else value
+
+
+def size_of(row: Iterable[Any]) -> int:
+    """How many bytes *row* has in a statement, where some characters have a backslash before them."""
+    size = 0
+    for value in row:
+        if isinstance(value, str):
+            value = value.encode()
+        if isinstance(value, bytes):
+            size += len(value) + sum(map(value.count, _ESCAPED))
+    return size
 
 
 class Tables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -13,15 +14,15 @@ import pytest
 from celestialflow_core.testing import wait_until
 from celestialflow_sql import make_store
 
-TASKS = 3000
 SCRIPT = """
-import os, sys
+import os, sys, time
 from celestialflow_core import TaskManager
 
 trace = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 def work(number):
     os.write(trace, b"%d\\n" % number)
+    time.sleep(0.002)
     if number % 50 == 7:
         raise ValueError(number)
     return [number, "x" * (number % 7)]
@@ -43,19 +44,20 @@ print(summary.succeeded, summary.failed, summary.restored)
 @pytest.mark.parametrize("mode", ["thread", "serial"])
 def test_killed_run_goes_on(server: Any, tmp_path: Path, mode: str, kills: int) -> None:
     """Each task is in the store exactly once, nothing runs again after its row was there, and no result is missing."""
-    url, trace = server.url(), tmp_path / "trace"
+    url, trace, tasks = server.url(), tmp_path / "trace", 250 * (kills + 1)
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     trace.touch()
-    command = [sys.executable, str(script), url, str(trace), mode, str(TASKS)]
+    command = [sys.executable, str(script), url, str(trace), mode, str(tasks)]
     known: dict[str, tuple[str, str | None]] = {}
     ran: Counter[str] = Counter()
     for kill in range(kills):
-        wanted = sum(ran.values()) + (TASKS // 2 // kills if kill else 300)
+        wanted = sum(ran.values()) + 60 + 37 * kill % 90  # some in the middle of a batch, some at its end
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         wait_until(lambda wanted=wanted: _lines(trace) >= wanted or process.poll() is not None, 120)  # noqa: B023
         process.kill()
         process.communicate()
+        assert process.returncode == -signal.SIGKILL  # it was not done yet
         before, ran = ran, Counter(trace.read_text().split())
         again = {task for task in ran if ran[task] > before[task]}
         assert again.isdisjoint(known)
@@ -68,11 +70,11 @@ def test_killed_run_goes_on(server: Any, tmp_path: Path, mode: str, kills: int) 
     assert {task for task in ran if ran[task] > before[task]}.isdisjoint(known)
     succeeded, failed, restored = map(int, done.stdout.split())
     assert restored == len(known)
-    assert succeeded + failed == TASKS - restored
+    assert succeeded + failed == tasks - restored
     stored = _stored(url)
-    assert {task for task, (status, _) in stored.items() if status == "error"} == {str(n) for n in range(7, TASKS, 50)}
+    assert {task for task, (status, _) in stored.items() if status == "error"} == {str(n) for n in range(7, tasks, 50)}
     assert {task: value for task, (status, value) in stored.items() if status == "success"} == {
-        str(number): f'[{number},"{"x" * (number % 7)}"]' for number in range(TASKS) if number % 50 != 7
+        str(number): f'[{number},"{"x" * (number % 7)}"]' for number in range(tasks) if number % 50 != 7
     }
 
 

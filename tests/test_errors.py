@@ -12,16 +12,19 @@ from celestialflow_core import errors
 from celestialflow_core.errors import (
     CelestialFlowError,
     CommandFailed,
+    GraphError,
     HookError,
     InvalidTransition,
     NotPicklable,
     PluginError,
     RemoteError,
     RunInProgress,
+    SinkError,
     TaskAbandoned,
     TaskTimeout,
     TooManyErrors,
     UnknownExecutor,
+    UnknownSink,
     WorkerCrashed,
     WorkerSetupError,
 )
@@ -46,6 +49,9 @@ EXAMPLES: list[CelestialFlowError] = [
     InvalidTransition("bug"),
     CommandFailed("convert a.jpg a.png", 1, "no such file"),
     CommandFailed("convert a.jpg a.png", -signal.SIGKILL),
+    GraphError("No source reaches 'parse'."),
+    SinkError("sqlite:r.db", "The disk is full.", ("an outcome",)),
+    UnknownSink("sqlte", ("jsonl", "sqlite"), "Did you mean 'sqlite'?"),
 ]
 
 

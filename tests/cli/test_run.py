@@ -171,6 +171,7 @@ def test_log_is_written_where_it_is_wanted(run: Any, job: Path) -> None:
     [
         ([], "Say what to run"),
         (["math.sqrt", "1"], "Did you mean math:sqrt?"),
+        (["job.double", "1"], "Did you mean job:double?"),
         (["job.py", "1"], "For a function in that file: job.py:function."),
         (["double", "1"], "must be like module:function"),
         (["mth:sqrt", "1"], "There is no module 'mth'. Did you mean 'math'?"),

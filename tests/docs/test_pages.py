@@ -31,7 +31,7 @@ from celestialflow_core._outcome import SlowTask
 from celestialflow_core.plugins import switches
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/*.md")])
 FENCE = re.compile(r"^```(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 SKIP = re.compile(r'<!-- skip: next "[^"]+" -->\n\n$')
 RUN = {"python", "console", "text output"}

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +40,36 @@ def opened() -> Iterator[Callable[..., Any]]:
     yield make
     for store in stores:
         store.close(None)
+
+
+@pytest.fixture
+def closed_folder() -> Iterator[Path]:
+    """A folder in which only root may write."""
+    with tempfile.TemporaryDirectory() as outer:
+        os.chmod(outer, 0o755)
+        folder = Path(outer) / "closed"
+        folder.mkdir()
+        yield folder
+        folder.chmod(0o700)
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """As a user who is not root, where the tests are run by root, who may write anywhere."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def unprivileged() -> Callable[[], Any]:
+    """A context manager in which permissions count."""
+    return without_privileges
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from celestialflow_core._digest import digest
 from celestialflow_core.errors import SinkError
 from celestialflow_core.sinks import Row, rows_of
-from celestialflow_core.sinks._line_index import LineIndex, complete_size
+from celestialflow_core.sinks._line_index import LineIndex, complete_size, last_line
 from celestialflow_core.sinks._lines import key_in, key_text, lines_of, record_in, row_of
 from celestialflow_core.sinks.jsonl import TornLine
 from celestialflow_core.testing._outcomes import RUN, failure, success
@@ -173,8 +174,6 @@ def test_store_of_another_format_is_refused(opened: Callable[..., Any]) -> None:
 
 def test_write_that_fails_leaves_no_part_of_it(opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """What the kernel took of a batch is taken away again; if that fails too, nothing more is written."""
-    import os
-
     store = opened("jsonl")
     store.write([success(1)])
     before = FILE.read_bytes()
@@ -185,16 +184,16 @@ def test_write_that_fails_leaves_no_part_of_it(opened: Callable[..., Any], monke
             return real(fd, data[:10])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", part)
-    with pytest.raises(SinkError, match="No space left") as caught:
-        store.write([success(2)])
-    assert len(caught.value.unwritten) == 1
-    assert FILE.read_bytes() == before
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", part)
+        with pytest.raises(SinkError, match="No space left") as caught:
+            store.write([success(2)])
+        assert len(caught.value.unwritten) == 1
+        assert FILE.read_bytes() == before
 
-    monkeypatch.setattr(os, "ftruncate", lambda fd, size: part(fd, b""))
-    with pytest.raises(SinkError, match="No space left"):
-        store.write([success(2)])
-    monkeypatch.undo()
+        patched.setattr(os, "ftruncate", lambda fd, size: part(fd, b""))
+        with pytest.raises(SinkError, match="No space left"):
+            store.write([success(2)])
     with pytest.raises(SinkError, match="not open"):
         store.write([success(3)])
     store.close(None)
@@ -240,10 +239,11 @@ def test_row_is_its_line(given: list[Row]) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.integers(0, 3))), st.randoms())
 def test_index_finds_the_last_line_of_each_key(tmp_path_factory: Any, written: Any, random: Any) -> None:
-    """Against a dict: whatever keys come again, in whatever order they are asked for, of whatever length the lines are."""
+    """Against a dict: whatever keys come again, in whatever order they are asked for, however long they are."""
     path = tmp_path_factory.mktemp("index") / "file"
     keys = [f'{digest(number)}@ü"{number % 3}' if odd else digest(number) for number, odd, _ in written]
-    outcomes = [success(n, n * "long" * 10**length, key) for n, (key, (_, _, length)) in enumerate(zip(keys, written, strict=True))]  # fmt: skip
+    lengths = [10**length for _, _, length in written]
+    outcomes = [success(n, "long" * n * lengths[n], key) for n, key in enumerate(keys)]
     path.write_bytes(lines_of(rows_of(outcomes, 1.0)))
     expected = {outcome.key: outcome.value for outcome in outcomes}
 
@@ -265,6 +265,18 @@ def test_complete_size_is_that_of_the_lines(own_folder: Path, size: int) -> None
         path.write_bytes(before + b"x" * size)
         with path.open("rb") as file:
             assert complete_size(file.fileno(), path.stat().st_size) == len(before)
+
+
+@pytest.mark.parametrize("between", [0, 1, 10, 1_048_560, 1_048_576, 3_000_000])
+def test_last_line_that_begins_so_is_found(own_folder: Path, between: int) -> None:
+    """Wherever it is, also across the border of two reads; the first line, where no other begins so."""
+    path = own_folder / "file"
+    for shift in range(12):
+        head, tail = b'{"begin":1}\n', b"y" * (shift + between) + b"\n"
+        for data, expected in ((head + tail, head), (head + tail + b'{"begin":2}\n' + tail, b'{"begin":2}\n')):
+            path.write_bytes(data + b'{"begin":"torn')
+            with path.open("rb") as file:
+                assert last_line(file.fileno(), len(data), b'{"begin":') == expected
 
 
 def test_index_costs_sixteen_bytes_a_row(own_folder: Path) -> None:

@@ -62,13 +62,43 @@ def test_full_disk_loses_nothing_that_was_accepted(
         assert reader.count() == int(accepted) + 20
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_read_only_folder_is_refused(kind: str, opened: Callable[..., Any], own_folder: Path) -> None:
+def test_closed_folder_is_refused(
+    kind: str, opened: Callable[..., Any], closed_folder: Path, unprivileged: Callable[[], Any]
+) -> None:
     """With what to do, and nothing is left open."""
-    (own_folder / "closed").mkdir(mode=0o500)
+    closed_folder.chmod(0o555)
 
-    with pytest.raises(SinkError, match="cannot be written .Permission denied.. Give a path where this user may write"):
-        opened(f"{kind}:closed/store")
+    with (
+        unprivileged(),
+        pytest.raises(SinkError, match=r"cannot be written .Permission denied.\. Give a path where this"),
+    ):
+        opened(f"{kind}:{closed_folder}/store")
+    assert list(closed_folder.iterdir()) == []
+
+
+def test_store_in_a_closed_folder_can_be_read(
+    kind: str, opened: Callable[..., Any], closed_folder: Path, unprivileged: Callable[[], Any]
+) -> None:
+    """Reading needs no permission to write."""
+    store = opened(f"{kind}:{closed_folder}/store")
+    store.write([success(1)])
+    store.close(None)
+    closed_folder.chmod(0o555)
+
+    with unprivileged(), store.reader() as reader:
+        assert reader.count() == 1
+
+
+def test_store_that_may_not_be_read_says_so(
+    kind: str, opened: Callable[..., Any], closed_folder: Path, unprivileged: Callable[[], Any]
+) -> None:
+    """Rather than that there is none."""
+    store = opened(f"{kind}:{closed_folder}/store")
+    store.close(None)
+    closed_folder.chmod(0)
+
+    with unprivileged(), pytest.raises(SinkError, match="cannot be read .Permission denied"), store.reader():
+        pytest.fail("It was entered.")
 
 
 @pytest.mark.parametrize("path", ["/proc/store", "missing/store", "/dev/null/store"])

@@ -24,6 +24,7 @@ OPTIONS = {"synchronous": ("normal", "full")}
         ("postgresql://ann:s3c:r@et@db.example/x", "postgresql://ann:***@db.example/x"),
         ("postgresql://ann:s3/c?r#et@db.example/x", "postgresql://ann:***@db.example/x"),
         ("postgresql://:s3cret@db.example/x", "postgresql://:***@db.example/x"),
+        ("postgresql://ann@corp.example:s3cret@db.example/x", "postgresql://ann@corp.example:***@db.example/x"),
         ("postgresql://ann@db.example:5432/x", "postgresql://ann@db.example:5432/x"),
         ("mysql+pymysql://ann:%40%2F@h/x?charset=utf8", "mysql+pymysql://ann:***@h/x?charset=utf8"),
         ("postgresql://h/x?user=ann&password=s3cret&ssl=1", "postgresql://h/x?user=ann&password=***&ssl=1"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Commands", "command_line", "main"]
 
 
-CORE = ("run", "results", "failures", "retry", "merge", "plugins")
+CORE = ("run", "results", "failures", "retry", "merge", "new-plugin", "plugins")
 """The commands of the core: each is what a module of this package calls by its own name."""
 
 
@@ -46,7 +46,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command called *cmd_name*; the core's own cannot be replaced."""
         if cmd_name in CORE:
-            command: click.Command = getattr(import_module(f"celestialflow_core._cli.{cmd_name}"), cmd_name)
+            name = cmd_name.replace("-", "_")
+            command: click.Command = getattr(import_module(f"celestialflow_core._cli.{name}"), name)
             return command
         if cmd_name not in self.commands:
             self._ask_plugins()

@@ -108,7 +108,7 @@ def run(
     elif shell:
         raise click.UsageError("--shell is for --command.")
     elif words:
-        target, *words = words  # type: ignore[assignment]
+        target, words = words[0], words[1:]
     else:
         raise click.UsageError("Say what to run: module:function, or --command.")
     needed(words, files)

@@ -142,9 +142,10 @@ def _dotted(target: str) -> str:
         return ""
     if name == "py":
         return f" For a function in that file: {target}:function."
+    _search(os.getcwd())
     try:
-        there = importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
+        there = importlib.util.find_spec(module.partition(".")[0]) is not None
+    except ValueError:
         there = False
     return f" Did you mean {module}:{name}?" if there else ""
 

@@ -77,9 +77,10 @@ class Plan:
         except BaseException as raised:
             error = error or raised
             summary = self.summarise()
+        ended_by = error
         for stage in self.run.stages:
             try:
-                stage.customs.tell("on_finish", self.summary_of(stage))
+                stage.customs.tell("on_finish", self.summary_of(stage), ended_by)
             except BaseException as raised:
                 error = error or raised
         unfinished = self.finish_observers()  # always: an observer holds a log handler, a bar

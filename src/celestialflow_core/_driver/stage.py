@@ -247,7 +247,7 @@ class Stage:
         output: str | None = None,
     ) -> Outcome[Any, Any]:
         """The outcome of a task that failed; with the traceback as text, where somebody will see it."""
-        if traceback is None and (self.outlet.wants_outcomes or self.customs.listens("on_error")):
+        if traceback is None and (self.outlet.wants_outcomes or self.stored or self.customs.listens("on_error")):
             from celestialflow_core.executors.tracebacks import traceback_text
 
             traceback = traceback_text(error)

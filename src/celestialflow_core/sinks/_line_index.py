@@ -150,8 +150,9 @@ def last_line(fd: int, size: int, start: bytes) -> bytes:
     end = size
     while end > 0:
         begin = max(0, end - _BLOCK)
-        found = _read(fd, end - begin + len(needle) - 1, begin).rfind(needle)
-        if found >= 0 and begin + found + 1 < size:
+        # As far into the block behind it as a line that begins at its end would show, and never into a torn line.
+        found = _read(fd, min(end + len(needle) - 1, size) - begin, begin).rfind(needle)
+        if found >= 0:
             return Window(fd).line_at(begin + found + 1)
         end = begin
     return Window(fd).line_at(0)

@@ -187,6 +187,7 @@ class WritingTests(SinkSuite):
                 assert record.error.type_name.endswith(type(error).__name__)
                 assert record.error.text == str(error)
             else:
+                assert record.error is not None
                 assert type(record.error) is type(error)
                 assert record.error.args == error.args
 

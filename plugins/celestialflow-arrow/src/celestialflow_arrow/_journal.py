@@ -61,21 +61,30 @@ def jsonl(path: Path, full: bool = False) -> JsonlStore:
 
 
 def tables_in(path: Path) -> Iterator[Any]:
-    """The rows of the journal at *path*, one a key, as tables."""
+    """The rows of the journal at *path*, one a key, as tables.
+
+    Raises:
+        FileNotFoundError: It is gone.
+    """
     if not path.stat().st_size:
         return  # its writer has only just made it, or was killed when it had
-    with jsonl(path).reader() as reader:
-        yield from tables_of(reader.rows())
+    try:
+        with jsonl(path).reader() as reader:
+            yield from tables_of(reader.rows())
+    except SinkError:
+        path.stat()  # where it was removed meanwhile, that is what happened
+        raise
 
 
 @contextmanager
-def named(label: str, folder: Path, unwritten: Sequence[Any] = ()) -> Iterator[None]:
+def named(label: str, folder: Path, unwritten: Sequence[Any] = (), *, writing: bool = True) -> Iterator[None]:
     """Raise what goes wrong with the files of a store as that store's SinkError.
 
     Args:
         label: What to call the store.
         folder: Its folder.
         unwritten: The outcomes that are not stored if it goes wrong.
+        writing: Whether they are written to, and not only read.
     """
     try:
         yield
@@ -86,8 +95,10 @@ def named(label: str, folder: Path, unwritten: Sequence[Any] = ()) -> Iterator[N
         raise SinkError(label, reason, tuple(unwritten)) from error
     except (OSError, pa.ArrowException) as error:
         said = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        reason = (
-            f"{folder} cannot be written ({said}). Give a folder where this user may write, on a disk with room. "
-            f"What was accepted is stored; a run with resume=True goes on from there."
-        )
+        reason = f"{folder} cannot be read ({said})."
+        if writing:
+            reason = (
+                f"{folder} cannot be written ({said}). Give a folder where this user may write, on a disk with room. "
+                f"What was accepted is stored; a run with resume=True goes on from there."
+            )
         raise SinkError(label, reason, tuple(unwritten)) from error

@@ -41,7 +41,7 @@ class ParquetReader:
     def __enter__(self) -> Self:
         if not self._folder.head.exists():
             raise SinkError(self._label, f"There is no store at {self._folder.path}.")
-        with named(self._label, self._folder.path):
+        with named(self._label, self._folder.path, writing=False):
             with jsonl(self._folder.head).reader() as head:
                 self._manifest = head.manifest
             self._look()
@@ -73,7 +73,7 @@ class ParquetReader:
         given = {column: value for column, value in wanted.items() if value is not None}
         for group in range(len(self._groups)):
             try:
-                with named(self._label, self._folder.path):
+                with named(self._label, self._folder.path, writing=False):
                     table = self._matching(group, given, index)
             except Changed as error:
                 raise SinkError(
@@ -108,9 +108,9 @@ class ParquetReader:
                 self._groups = Groups([*files, *rows])
                 self._index = KeyIndex(self._groups)
                 return
-            except (Changed, FileNotFoundError, SinkError) as error:
-                if not left or (isinstance(error, SinkError) and "There is no store" not in error.reason):
-                    raise
+            except (Changed, FileNotFoundError) as error:
+                if not left:
+                    raise SinkError(self._label, "It changes faster than it can be read. Read it again.") from error
 
     def _opened(self) -> KeyIndex:
         if self._index is None:

@@ -120,7 +120,9 @@ class Run:
             return 0.0
         if self.storage is not None and self.storage.due(now):
             self.storage.flush()
-        again = self._schedule is not None and self._schedule(now, self.room())
+        again = False
+        if self._schedule is not None and ((room := self.room()) > 0 or not self.outcomes):
+            again = self._schedule(now, room)
         room = self.room() if len(self.stages) > 1 else 0
         due: float | None = None
         for stage in self._deepest_first:

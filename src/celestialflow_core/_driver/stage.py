@@ -306,7 +306,8 @@ class Stage:
         if self.stored is None:
             self._hand_on(batch, kin, outcomes, others, kin_of_others)
             return True
-        kept = [*outcomes, *[outcome for outcome in others if outcome.status == "error"]]
+        failed = [outcome for outcome in others if outcome.status == "error" and outcome.key is not None]
+        kept = [*outcomes, *failed]
         hand_on = partial(self._hand_on, batch, kin, outcomes, others, kin_of_others)
         self.stored.storage.add(kept, hand_on, now)
         return True

@@ -16,9 +16,9 @@ from celestialflow_core._outcome import Outcome
 from celestialflow_core._text import cut
 
 if TYPE_CHECKING:
-    from celestialflow_core.graph._junction import Way
+    from celestialflow_core.graph._way import Way
 
-__all__ = ["Family", "FamilyTree", "Index", "Member", "is_stale", "key_of_outcome"]
+__all__ = ["Family", "FamilyTree", "Index", "Member", "is_fresh", "is_stale", "key_of_outcome"]
 
 Index: TypeAlias = tuple[int, int, int]
 """Which child: the number of the edge, which of its targets, which item of the result."""
@@ -32,10 +32,12 @@ class Family:
         root: The outcome of the gathered manager's task.
         leaves: The outcomes below it that no edge took, failed and duplicate ones too, in an order that does not depend
             on timing: that of the edges, and of the items in a result.
+        fresh: False in a run that resumes another, if all of it was restored.
     """
 
     root: Outcome[Any, Any]
     leaves: tuple[Outcome[Any, Any], ...]
+    fresh: bool = True
 
     def __repr__(self) -> str:
         count = len(self.leaves)
@@ -53,9 +55,12 @@ def key_of_outcome(task: Any) -> Any:
 
 def is_stale(task: Any) -> bool:
     """True for an outcome or a family in which anything has been computed anew, in a run that resumes another."""
-    if isinstance(task, Family):
-        return any(is_stale(outcome) for outcome in (task.root, *task.leaves))
-    return isinstance(task, Outcome) and task.status not in ("restored", "duplicate")
+    return task.fresh if isinstance(task, Family) else isinstance(task, Outcome) and is_fresh(task)
+
+
+def is_fresh(outcome: Outcome[Any, Any]) -> bool:
+    """True if *outcome* was computed in this run."""
+    return outcome.status not in ("restored", "duplicate")
 
 
 def _key_inside(key: Any) -> Any:
@@ -85,16 +90,24 @@ class FamilyTree:
         gathers: The edges along which it goes when it is complete.
         pending: What may still bring something: tasks, results, families; and the root, until its children are known.
         leaves: What has come of it so far, with its places.
+        fresh: Whether anything in it was computed in this run.
     """
 
-    __slots__ = ("gathers", "leaves", "pending", "place", "root")
+    __slots__ = ("fresh", "gathers", "leaves", "pending", "place", "root")
 
     def __init__(self, root: Outcome[Any, Any], place: Member | None, gathers: Sequence[Way]) -> None:
         self.root = root
         self.place = place
         self.gathers = gathers
         self.pending = 1
+        self.fresh = is_fresh(root)
         self.leaves: list[tuple[Member, Outcome[Any, Any]]] = []
+
+    def settled(self, member: Member, outcome: Outcome[Any, Any], taken: bool) -> None:
+        """Note what became of one of its tasks; what no edge has *taken* is a leaf."""
+        self.fresh = self.fresh or is_fresh(outcome)
+        if not taken:
+            self.leaves.append((member, outcome))
 
     def complete(self) -> Family:
         """The family, its leaves in the order of their path of indices from the root."""
@@ -115,7 +128,7 @@ class FamilyTree:
             if outcome is not None:
                 ordered.append(outcome)
             todo += _reversed(children.get(id(member), []))
-        return Family(self.root, tuple(ordered))
+        return Family(self.root, tuple(ordered), self.fresh)
 
 
 def _reversed(members: list[Member]) -> list[Member]:

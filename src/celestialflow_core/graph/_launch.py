@@ -27,12 +27,13 @@ from celestialflow_core._outcome import Counts, RunSummary
 from celestialflow_core.graph._check import following
 from celestialflow_core.graph._edge import Edge
 from celestialflow_core.graph._family import is_stale, key_of_outcome
-from celestialflow_core.graph._junction import Junction, Way
+from celestialflow_core.graph._junction import Junction
 from celestialflow_core.graph._lineage import Lineage
 from celestialflow_core.graph._schedule import Schedule
 from celestialflow_core.graph._status import Meter
 from celestialflow_core.graph._summary import added_up
 from celestialflow_core.graph._topology import components, reachable
+from celestialflow_core.graph._way import Way
 from celestialflow_core.plugins import installed
 
 __all__ = ["Live", "Part", "launch"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from celestialflow_core._driver.stage import Stage
-from celestialflow_core.graph._junction import Junction, Way
+from celestialflow_core.graph._junction import Junction
+from celestialflow_core.graph._way import Way
 
 __all__ = ["Schedule"]
 

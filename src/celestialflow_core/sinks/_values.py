@@ -159,7 +159,7 @@ def _is_unicode(text: str) -> bool:
 def _json(value: Any) -> str | None:
     """*value* as JSON that gives it back exactly, or None where there is none."""
     try:
-        if not _is_plain(value, [], [_ITEMS]):
+        if type(value) is not float and _written_out(value, {}) < 0:
             return None
         text: str = to_json(value)
     except (ValueError, RecursionError):  # NaN, an infinity, an int of too many digits
@@ -167,30 +167,41 @@ def _json(value: Any) -> str | None:
     return text if text.isascii() or _is_unicode(text) else None
 
 
-def _is_plain(value: Any, around: list[Any], left: list[int]) -> bool:
-    """Whether *value* is made of the types that JSON gives back, without holding itself."""
+def _written_out(value: Any, known: dict[int, int], depth: int = 0) -> int:
+    """How many items *value*, a list or a dict, has in all when it is written out; -1 where JSON cannot give it back.
+
+    Args:
+        known: The same of the lists and dicts inside it, by their ids: each is looked at once, however often it is
+            there. Of those around it -1, since what holds itself has no end.
+        depth: How many are around it.
+    """
     kind = type(value)
-    if kind in _ATOMS:
-        return True
     if kind is dict:
         for key in value:
             if type(key) is not str:
-                return False
+                return -1
         items = value.values()
     elif kind is list:
         items = value
     else:
-        return False
-    left[0] -= len(value)
-    if left[0] < 0 or len(around) > _DEPTH:
-        return False
-    around.append(value)
+        return -1
+    before = known.get(id(value))
+    if before is not None:
+        return before
+    if depth == _DEPTH:
+        return -1
+    known[id(value)] = -1
+    count = len(value)
     for item in items:
-        # Most items are atoms; asking here saves the call.
-        if type(item) not in _ATOMS and (any(item is one for one in around) or not _is_plain(item, around, left)):
-            return False
-    around.pop()
-    return True
+        if type(item) not in _ATOMS:  # as most are
+            inside = _written_out(item, known, depth + 1)
+            if inside < 0:
+                return -1
+            count += inside
+    if count > _ITEMS:
+        return -1
+    known[id(value)] = count
+    return count
 
 
 def _pickled(value: object) -> bytes:

@@ -92,7 +92,7 @@ class Store(Sink, Protocol):
     """A sink that knows afterwards what it has accepted."""
 
     def restore(self, keys: Sequence[str]) -> Mapping[str, Record]:
-        """What is known of the tasks with these keys; those of which nothing is known are not in it."""
+        """What was known of the tasks with these keys when it was opened; those of which nothing was are not in it."""
         ...
 
 

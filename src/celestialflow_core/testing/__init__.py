@@ -1,10 +1,13 @@
 """What plugin authors, and our own tests, prove their work with: contracts to pass, fakes to drive, leaks to find.
 
-    from celestialflow_core.testing import ExecutorContract
+    from celestialflow_core.testing import ExecutorContract, SinkContract
 
     class TestMyExecutor(ExecutorContract):
         def make_executor(self):
             return MyExecutor(worker_limit=2)
+
+    class TestMySink(SinkContract):
+        url = "mine:{folder}/results"
 
 Only the contracts and the fixtures need pytest; each name is loaded when it is used.
 """
@@ -17,17 +20,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from celestialflow_core.testing.clock import FakeClock
     from celestialflow_core.testing.executor_contract import ExecutorContract
+    from celestialflow_core.testing.fake_sinks import RecordingSink, RecordingStore
     from celestialflow_core.testing.fakes import ScriptedExecutor
     from celestialflow_core.testing.leaks import Resources
+    from celestialflow_core.testing.sink_contract import SinkContract
     from celestialflow_core.testing.waiting import wait_until
 
-__all__ = ["ExecutorContract", "FakeClock", "Resources", "ScriptedExecutor", "wait_until"]
+__all__ = [
+    "ExecutorContract",
+    "FakeClock",
+    "RecordingSink",
+    "RecordingStore",
+    "Resources",
+    "ScriptedExecutor",
+    "SinkContract",
+    "wait_until",
+]
 
 _HOMES = {
     "ExecutorContract": "executor_contract",
     "FakeClock": "clock",
+    "RecordingSink": "fake_sinks",
+    "RecordingStore": "fake_sinks",
     "Resources": "leaks",
     "ScriptedExecutor": "fakes",
+    "SinkContract": "sink_contract",
     "wait_until": "waiting",
 }
 

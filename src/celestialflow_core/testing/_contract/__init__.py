@@ -1,4 +1,4 @@
-"""The tests of `ExecutorContract`, one module for each subject."""
+"""The tests of `ExecutorContract` and `SinkContract`, one module for each subject."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{subject}"
-        for subject in ("calls", "crossing", "endings", "errors", "isolation", "limits", "setups")
+        for subject in (
+            "calls",
+            "crossing",
+            "endings",
+            "errors",
+            "isolation",
+            "limits",
+            "setups",
+            "sink_holding",
+            "sink_suite",
+            "sink_writing",
+        )
     )
 )

@@ -93,8 +93,8 @@ class ParquetStore:
         """What is known of the tasks with these keys, as far as it was stored before the first question."""
         self._opened()
         found: dict[str, Record] = {}
-        with named(self._label, self._folder.path):
-            groups, index = self._indexed()
+        groups, index = self._indexed()
+        with named(self._label, self._folder.path, writing=False):
             asked = [(position, key) for key in keys for position in index.candidates(_stored(key))]
             try:
                 rows = {position: row for position, *row in groups.rows_at({each for each, _ in asked}, RESTORED)}
@@ -181,9 +181,11 @@ class ParquetStore:
 
     def _indexed(self) -> tuple[Groups, KeyIndex]:
         if self._index is None:
-            self._roll()
-            groups = Groups([PartFile(self._folder.part(number)) for number in self._folder.parts()])
-            self._index = groups, KeyIndex(groups)
+            with named(self._label, self._folder.path):
+                self._roll()
+            with named(self._label, self._folder.path, writing=False):
+                groups = Groups([PartFile(self._folder.part(number)) for number in self._folder.parts()])
+                self._index = groups, KeyIndex(groups)
         return self._index
 
     def _opened(self) -> Manifest:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from celestialflow_core.sinks import Row
 
-__all__ = ["FILTERS", "RESTORED", "SCHEMA", "VERSION", "fitting", "packed", "rows_in", "table_of", "tables_of"]
+__all__ = ["FILTERS", "RESTORED", "SCHEMA", "VERSION", "fitting", "packed", "rows_in", "table_of", "tables_of", "taken"]
 
 VERSION: Final = b"1"
 _TEXT: Final = pa.string()
@@ -97,7 +97,12 @@ def rows_in(table: Any) -> Iterator[Row]:
     columns = [table.column(name) for name in SCHEMA.names]
     columns[-1] = columns[-1].cast(pa.int64())
     for *cells, at in zip(*(column.to_pylist() for column in columns), strict=True):
-        yield Row(*cells, at / 1e6)
+        yield Row._make((*cells, at / 1e6))
+
+
+def taken(table: Any, rows: list[int]) -> Any:
+    """These rows of a table."""
+    return table.take(pa.array(rows, pa.int64()))  # which no rows at all are not, without their type
 
 
 def packed(tables: Iterable[Any]) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
+from celestialflow_arrow._columns import taken
 from celestialflow_arrow._part import Source
 
 __all__ = ["Groups"]
@@ -71,5 +72,5 @@ class Groups:
         starts = self._starts
         for group, some in groupby(sorted(set(positions)), lambda position: bisect_right(starts, position) - 1):
             here = list(some)
-            found = self.read(group, columns).take([position - starts[group] for position in here])
+            found = taken(self.read(group, columns), [position - starts[group] for position in here])
             yield from zip(here, *(column.to_pylist() for column in found.columns), strict=True)

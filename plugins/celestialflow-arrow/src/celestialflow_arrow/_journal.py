@@ -93,7 +93,7 @@ def named(label: str, folder: Path, unwritten: Sequence[Any] = (), *, writing: b
     except Damaged as error:
         reason = f"{error}. Remove that file, and its tasks run again; or give another folder."
         raise SinkError(label, reason, tuple(unwritten)) from error
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowInvalid) as error:
         said = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         reason = f"{folder} cannot be read ({said})."
         if writing:

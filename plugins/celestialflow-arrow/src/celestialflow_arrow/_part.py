@@ -74,7 +74,7 @@ class PartFile:
             try:
                 self._metadata = pq.read_metadata(file)
                 schema = self._metadata.schema.to_arrow_schema()
-            except (OSError, pa.ArrowException) as error:
+            except (OSError, pa.ArrowInvalid) as error:
                 raise Damaged(f"{path} is damaged ({_said(error)})") from error
         version = (schema.metadata or {}).get(b"celestialflow_store")
         if version is None:
@@ -106,7 +106,7 @@ class PartFile:
                     return opened.read_row_group(group, columns=list(columns), use_threads=False)
         except FileNotFoundError as error:
             raise Changed(f"{self.path} was removed") from error
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowInvalid) as error:
             raise Damaged(f"{self.path} is damaged ({_said(error)})") from error
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 import pyarrow.compute as pc
 
-from celestialflow_arrow._columns import FILTERS, SCHEMA, rows_in
+from celestialflow_arrow._columns import FILTERS, SCHEMA, rows_in, taken
 from celestialflow_arrow._folder import Folder
 from celestialflow_arrow._groups import Groups
 from celestialflow_arrow._index import KeyIndex, live
@@ -91,7 +91,7 @@ class ParquetReader:
         table = self._groups.load(group, SCHEMA.names)
         here = live(index.superseded, self._groups.span(group))
         if here is not None:
-            table = table.take(here)
+            table = taken(table, here)
         for column, value in given.items():
             table = table.filter(pc.equal(table.column(column), value))
         return table

@@ -129,11 +129,11 @@ class ParquetStore:
 
     def _make_folder(self) -> None:
         path = self._folder.path
-        if not path.parent.is_dir():
-            raise SinkError(self._label, f"The folder {path.parent} does not exist. Make it, or give another path.")
-        if path.exists() and not path.is_dir():
-            raise SinkError(self._label, f"{path} is no folder. Give a path of its own.")
         with named(self._label, path):
+            if not path.parent.is_dir():
+                raise SinkError(self._label, f"The folder {path.parent} does not exist. Make it, or give another path.")
+            if path.exists() and not path.is_dir():
+                raise SinkError(self._label, f"{path} is no folder. Give a path of its own.")
             path.mkdir(exist_ok=True)
             if self._folder.is_foreign():
                 raise SinkError(

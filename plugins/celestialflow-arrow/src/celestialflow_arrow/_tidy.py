@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import attrs
 
-from celestialflow_arrow._columns import SCHEMA, packed
+from celestialflow_arrow._columns import SCHEMA, packed, taken
 from celestialflow_arrow._folder import Folder
 from celestialflow_arrow._groups import Groups
 from celestialflow_arrow._index import KeyIndex, live
@@ -91,4 +91,4 @@ def _live_tables(bundle: list[_Part], groups: Groups, superseded: bytearray) -> 
         for group in part.groups:
             table = groups.load(group, SCHEMA.names)
             wanted = live(superseded, groups.span(group))
-            yield table if wanted is None else table.take(wanted)
+            yield table if wanted is None else taken(table, wanted)

@@ -233,7 +233,7 @@ def test_version_of_the_work_is_in_the_folder(opened: Opened, outcomes: Any) -> 
     shutil.copytree("results", "killed")
     before = {path.name: path.read_bytes() for path in Path("killed").iterdir()}
 
-    with pytest.raises(SinkError, match="version '1'.*version '2'"):
+    with pytest.raises(SinkError, match=r"version '1'.*version '2'"):
         opened("parquet:killed", attrs.evolve(outcomes.run, version="2"))
 
     before.pop("_store.jsonl.lock")

@@ -100,7 +100,8 @@ def test_rows_come_back_from_a_table(some: list[Row]) -> None:
 
 def row_with(key: str, number: int, text: str = "") -> Row:
     """A row of *key*."""
-    return Row(key, None, str(number), None, "success", text, None, *[None] * 5, 1, None, None, 0.0)
+    cells = dict.fromkeys(Row._fields) | {"key": key, "task": str(number), "value": text}
+    return Row._make((cells | {"status": "success", "attempts": 1, "at": 0.0}).values())
 
 
 @settings(deadline=None, max_examples=300)
@@ -151,7 +152,8 @@ def test_row_groups_are_bounded_by_rows_and_bytes() -> None:
 def test_cell_that_is_too_long_costs_only_its_value(field: str) -> None:
     """A file cannot hold it, so it is as one that cannot be pickled: a short text, and its task runs again."""
     row = row_with("k", 1, "1")
-    longer = row._replace(**{field: b"x" * 300 if field.endswith("pickle") else "x" * 300})
+    cells: dict[str, Any] = {field: b"x" * 300 if field.endswith("pickle") else "x" * 300}
+    longer = row._replace(**cells)
     assert fitting(longer, 300) is longer
 
     kept = fitting(longer, 299)

@@ -21,6 +21,17 @@ LATEST = "select distinct on (key) * from 'results/*.parquet' order by finished 
 """As the README has it."""
 
 
+def squared(task: int) -> dict[str, int]:
+    """A result with a part."""
+    return {"square": task * task}
+
+
+def asked(question: str) -> list[tuple[Any, ...]]:
+    """What DuckDB answers."""
+    with duckdb.connect() as connection:
+        return connection.execute(question).fetchall()
+
+
 def test_plugin_declares_the_sink() -> None:
     """Installed, it is there, and its stores can do all that a store can."""
     assert "parquet" in installed().sinks
@@ -33,12 +44,12 @@ def test_plugin_declares_the_sink() -> None:
 
 def test_duckdb_and_pyarrow_read_while_a_run_goes_on(own_folder: Path) -> None:
     """From its first moment, at every moment: each part is whole, each row is there once."""
-    manager = TaskManager(lambda task: {"square": task * task}, sinks=["parquet:results/?rows=500"], log_dir=None)
+    manager = TaskManager(squared, sinks=["parquet:results/?rows=500"], log_dir=None)
     seen = []
     for number, outcome in enumerate(manager.stream(range(5000))):
         assert outcome.ok
         if number % 250 == 0:
-            counted = duckdb.sql("select count(*), count(distinct key) from 'results/*.parquet'").fetchall()
+            counted = asked("select count(*), count(distinct key) from 'results/*.parquet'")
             table = ds.dataset("results", format="parquet").to_table(columns=["key", "status"])
             assert counted == [(table.num_rows, len(set(table.column("key").to_pylist())))]
             assert counted[0][0] == counted[0][1]
@@ -48,9 +59,7 @@ def test_duckdb_and_pyarrow_read_while_a_run_goes_on(own_folder: Path) -> None:
     assert seen[-1] >= 3000
 
     query = "select sum((value::json->>'$.square')::bigint), max(worker), min(finished) > timestamptz '2020-01-01'"
-    assert duckdb.sql(f"{query} from 'results/*.parquet'").fetchall() == [
-        (sum(task * task for task in range(5000)), 0, True)
-    ]
+    assert asked(f"{query} from 'results/*.parquet'") == [(sum(task * task for task in range(5000)), 0, True)]
     assert len(list(Path("results").glob("*.parquet"))) <= 10
 
 
@@ -109,7 +118,7 @@ def test_readers_in_other_threads_see_whole_rows_while_runs_come_and_go(
             thread.join()
     assert problems == []
     assert min(looks["ours"], looks["duckdb"]) >= 3
-    assert duckdb.sql("select count(*), count(distinct key) from 'results/*.parquet'").fetchall() == [(780, 780)]
+    assert asked("select count(*), count(distinct key) from 'results/*.parquet'") == [(780, 780)]
 
 
 def test_latest_query_gives_the_later_outcome_while_both_are_there(
@@ -125,14 +134,14 @@ def test_latest_query_gives_the_later_outcome_while_both_are_there(
     second.write([outcomes.success(3, "yes")])
     statuses = "select task, status from {} order by task, status"
 
-    assert duckdb.sql(statuses.format("'results/*.parquet'")).fetchall() == [
+    assert asked(statuses.format("'results/*.parquet'")) == [
         ("0", "error"), ("1", "error"), ("1", "success"), ("2", "error"), ("2", "success"),
     ]  # fmt: skip
-    latest = duckdb.sql(statuses.format(f"({LATEST})")).fetchall()
+    latest = asked(statuses.format(f"({LATEST})"))
     assert latest == [("0", "error"), ("1", "success"), ("2", "success")]
 
     second.close(None)
-    assert duckdb.sql(statuses.format("'results/*.parquet'")).fetchall() == [*latest, ("3", "success")]
+    assert asked(statuses.format("'results/*.parquet'")) == [*latest, ("3", "success")]
 
 
 def test_reader_filters_by_what_is_asked(opened: Callable[..., ParquetStore], outcomes: Any) -> None:

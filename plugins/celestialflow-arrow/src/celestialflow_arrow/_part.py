@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +20,11 @@ from celestialflow_arrow._folder import Folder
 
 __all__ = ["Changed", "Damaged", "LoadedRows", "PartFile", "Source", "write_part"]
 
-_REPETITIVE: Final = ["stage", "status", "error_type", "error_message", "error_place", "error_traceback"]
+_WRITING: Final[dict[str, Any]] = {
+    "compression": "zstd",
+    "use_dictionary": ["stage", "status", "error_type", "error_message", "error_place", "error_traceback"],
+    "write_page_checksum": True,
+}
 
 
 class Damaged(ValueError):
@@ -56,7 +61,12 @@ class LoadedRows:
 
 
 class PartFile:
-    """The part at *path*. It is open only while it is read: a store may have more parts than a process has descriptors.
+    """The part at *path*.
+
+    Args:
+        path: Where it is.
+        held: Whether the file is kept open, up to `close`, so that it can be read whatever becomes of its name. Else it
+            is open only while it is read: a store may have more parts than a process has descriptors.
 
     Attributes:
         sizes: How many rows each group has.
@@ -67,20 +77,16 @@ class PartFile:
         FileNotFoundError: It is gone.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, held: bool = False) -> None:
         self.path = path
-        with open(path, "rb") as file:
+        self._file: BinaryIO | None = None
+        with ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb"))
             self._identity = _identity(file.fileno())
-            try:
-                self._metadata = pq.read_metadata(file)
-                schema = self._metadata.schema.to_arrow_schema()
-            except (OSError, pa.ArrowInvalid) as error:
-                raise Damaged(f"{path} is damaged ({_said(error)})") from error
-        version = (schema.metadata or {}).get(b"celestialflow_store")
-        if version is None:
-            raise Damaged(f"{path} is no part of a result store")
-        if version != VERSION or not schema.equals(SCHEMA):
-            raise Damaged(f"{path} was written by another version of celestialflow-arrow")
+            self._metadata = _metadata_of(file, path)
+            if held:
+                self._file = file
+                stack.pop_all()
         self.sizes: Sequence[int] = [
             self._metadata.row_group(group).num_rows for group in range(self._metadata.num_row_groups)
         ]
@@ -98,14 +104,25 @@ class PartFile:
             Changed: The file was replaced or removed since it was looked at.
             Damaged: It does not hold what it should.
         """
+        if self._file is not None:
+            return self._read(self._file, group, columns)
         try:
             with open(self.path, "rb") as file:
                 if _identity(file.fileno()) != self._identity:
                     raise Changed(f"{self.path} was replaced")
-                with pq.ParquetFile(file, metadata=self._metadata, page_checksum_verification=True) as opened:
-                    return opened.read_row_group(group, columns=list(columns), use_threads=False)
+                return self._read(file, group, columns)
         except FileNotFoundError as error:
             raise Changed(f"{self.path} was removed") from error
+
+    def close(self) -> None:
+        """Let go of the file, if it is held."""
+        if self._file is not None:
+            self._file.close()
+
+    def _read(self, file: BinaryIO, group: int, columns: Sequence[str]) -> Any:
+        try:
+            with pq.ParquetFile(file, metadata=self._metadata, page_checksum_verification=True) as opened:
+                return opened.read_row_group(group, columns=list(columns), use_threads=False)
         except (OSError, pa.ArrowInvalid) as error:
             raise Damaged(f"{self.path} is damaged ({_said(error)})") from error
 
@@ -118,9 +135,7 @@ def write_part(folder: Folder, number: int, tables: Iterable[Any]) -> None:
     unfinished = folder.unfinished(number)
     try:
         with open(unfinished, "wb") as file:
-            writer = pq.ParquetWriter(
-                file, SCHEMA, compression="zstd", use_dictionary=_REPETITIVE, write_page_checksum=True
-            )
+            writer = pq.ParquetWriter(file, SCHEMA, **_WRITING)
             for table in tables:
                 writer.write_table(table)
             writer.close()
@@ -131,6 +146,20 @@ def write_part(folder: Folder, number: int, tables: Iterable[Any]) -> None:
         unfinished.unlink(missing_ok=True)
         raise
     folder.sync()
+
+
+def _metadata_of(file: BinaryIO, path: Path) -> Any:
+    try:
+        metadata = pq.read_metadata(file)
+        schema = metadata.schema.to_arrow_schema()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise Damaged(f"{path} is damaged ({_said(error)})") from error
+    version = (schema.metadata or {}).get(b"celestialflow_store")
+    if version is None:
+        raise Damaged(f"{path} is no part of a result store")
+    if version != VERSION or not schema.equals(SCHEMA):
+        raise Damaged(f"{path} was written by another version of celestialflow-arrow")
+    return metadata
 
 
 def _identity(fd: int) -> tuple[int, int, int]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from celestialflow_arrow._columns import FILTERS, SCHEMA, rows_in, taken
 from celestialflow_arrow._folder import Folder
@@ -19,6 +20,7 @@ from celestialflow_core.sinks import Manifest, Row
 
 __all__ = ["ParquetReader"]
 
+_compute: Final[Any] = pyarrow.compute  # whose functions are made when it is imported; type checkers know of none
 _TRIES: Final = 20
 """How often a store is looked at anew that was changed just while it was looked at."""
 
@@ -35,16 +37,21 @@ class ParquetReader:
         self._folder = folder
         self._label = label
         self._manifest: Manifest | None = None
+        self._files: list[PartFile] = []
         self._groups = Groups(())
         self._index: KeyIndex | None = None
 
     def __enter__(self) -> Self:
         if not self._folder.head.exists():
             raise SinkError(self._label, f"There is no store at {self._folder.path}.")
-        with named(self._label, self._folder.path, writing=False):
-            with jsonl(self._folder.head).reader() as head:
-                self._manifest = head.manifest
-            self._look()
+        try:
+            with named(self._label, self._folder.path, writing=False):
+                with jsonl(self._folder.head).reader() as head:
+                    self._manifest = head.manifest
+                self._look()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -52,6 +59,7 @@ class ParquetReader:
     ) -> None:
         self._manifest = self._index = None
         self._groups = Groups(())
+        self._let_go()
 
     @property
     def manifest(self) -> Manifest:
@@ -85,34 +93,51 @@ class ParquetReader:
         """The rows of a group that count, and have what is given. Columns of a group without one are not read."""
         if given:
             table = self._groups.load(group, tuple(given))
-            equal = [pc.equal(table.column(column), value) for column, value in given.items()]
-            if not any(pc.any(each).as_py() for each in equal[:1]):
-                return SCHEMA.empty_table()
+            for column, value in given.items():
+                if not _compute.any(_compute.equal(table.column(column), value)).as_py():
+                    return SCHEMA.empty_table()
         table = self._groups.load(group, SCHEMA.names)
         here = live(index.superseded, self._groups.span(group))
         if here is not None:
             table = taken(table, here)
         for column, value in given.items():
-            table = table.filter(pc.equal(table.column(column), value))
+            table = table.filter(_compute.equal(table.column(column), value))
         return table
 
     def _look(self) -> None:
-        """Find what is there. The journals come first: what leaves them meanwhile is in a part that is seen then."""
-        for left in reversed(range(_TRIES)):
+        """Find what is there at one moment.
+
+        The journals come first: what leaves them meanwhile is in a part that is seen then. Parts change only after
+        another part has come, so if there are the same parts as before they were opened, they belong together.
+        """
+        for _ in range(_TRIES):
             try:
                 loaded = {number: list(tables_in(self._folder.journal(number))) for number in self._folder.journals()}
-                parts = self._folder.parts()
-                files = [PartFile(self._folder.part(number)) for number in parts]
-                newest = max(parts, default=-1)
-                rows = [LoadedRows(tables) for number, tables in loaded.items() if number > newest]
-                self._groups = Groups([*files, *rows])
-                self._index = KeyIndex(self._groups)
-                return
-            except (Changed, FileNotFoundError) as error:
-                if not left:
-                    raise SinkError(self._label, "It changes faster than it can be read. Read it again.") from error
+                numbers = self._folder.parts()
+                for number in numbers:
+                    self._files.append(PartFile(self._folder.part(number), held=len(self._files) < _held()))
+                if numbers == self._folder.parts():
+                    newest = max(numbers, default=-1)
+                    rows = [LoadedRows(tables) for number, tables in loaded.items() if number > newest]
+                    self._groups = Groups([*self._files, *rows])
+                    self._index = KeyIndex(self._groups)
+                    return
+            except (Changed, FileNotFoundError):
+                pass  # a run has ended just now
+            self._let_go()
+        raise SinkError(self._label, "It changes faster than it can be read. Read it again.")
+
+    def _let_go(self) -> None:
+        files, self._files = self._files, []
+        for file in files:
+            file.close()
 
     def _opened(self) -> KeyIndex:
         if self._index is None:
             raise SinkError(self._label, "It is not open. Use it in a with statement.")
         return self._index
+
+
+def _held() -> int:
+    """How many parts are kept open: half of the descriptors that a process may have. They can be read to the end."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2

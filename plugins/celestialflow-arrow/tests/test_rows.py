@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ from celestialflow_arrow import ParquetStore
 from celestialflow_arrow._columns import SCHEMA, fitting, packed, rows_in, table_of, tables_of
 from celestialflow_arrow._groups import Groups
 from celestialflow_arrow._index import KeyIndex
+from celestialflow_arrow._lookup import Unpacked
 from celestialflow_arrow._part import LoadedRows
+from celestialflow_core import Outcome, SinkError
 from celestialflow_core.sinks import Row
+from celestialflow_core.sinks.jsonl import JsonlStore
 
 plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers()
 values = st.recursive(
@@ -165,18 +168,100 @@ def test_cell_that_is_too_long_costs_only_its_value(field: str) -> None:
     assert [getattr(kept, other) for other in others] == [getattr(row, other) for other in others]
 
 
-def test_store_restores_in_any_order(outcomes: Any, tmp_path: Path) -> None:
-    """Asked in another order than it was written in, with keys that it does not know in between."""
-    store = ParquetStore(f"parquet:{tmp_path}/results?rows=100")
+def restored_out_of_order(store: ParquetStore, outcomes: Any) -> None:
+    """Ask for the tasks in another order than they were written in, with keys that are not known in between."""
+    for first in range(7):
+        asked = range(1400 - first, -1, -7)
+        found = store.restore([outcomes.key(task) for task in asked])
+        assert {record.value for record in found.values()} == {task for task in asked if 0 <= task < 1000}
+        assert all(found[outcomes.key(record.value)] is record for record in found.values())
+
+
+@pytest.fixture
+def many(outcomes: Any, tmp_path: Path) -> Iterator[ParquetStore]:
+    """A store of twenty parts, of which some cannot be joined, opened to go on from."""
+    store = ParquetStore(f"parquet:{tmp_path}/results?rows=50")
     store.open(outcomes.run)
     for start in range(0, 1000, 50):
         store.write([outcomes.success(task, task) for task in range(start, start + 50)])
     store.close(None)
     store.open(outcomes.run)
-    try:
-        for first in range(7):
-            asked = range(1400 - first, -1, -7)
-            found = store.restore([outcomes.key(task) for task in asked])
-            assert {record.value for record in found.values()} == {task for task in asked if 0 <= task < 1000}
-    finally:
-        store.close(None)
+    yield store
+    store.close(None)
+
+
+def test_store_restores_in_any_order(many: ParquetStore, outcomes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its parts were read a few times over, from what was unpacked; nobody sees that file."""
+    made: list[Unpacked] = []
+
+    class Noted(Unpacked):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(self)
+
+    monkeypatch.setattr("celestialflow_arrow._lookup.Unpacked", Noted)
+    restored_out_of_order(many, outcomes)
+    restored_out_of_order(many, outcomes)
+    assert len(made) == 1
+
+
+def test_store_restores_in_any_order_without_room(
+    many: ParquetStore, outcomes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing can be unpacked it is slower, and no less right."""
+
+    def full(*args: Any, **options: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    restored_out_of_order(many, outcomes)
+
+
+def test_stage_of_any_name_is_found(outcomes: Any, tmp_path: Path) -> None:
+    """A key has the stage's name in it, also one that no file can hold."""
+    store = ParquetStore(f"parquet:{tmp_path}/results")
+    keys = [f"{outcomes.key(1)}@{stage}" for stage in ("a", "näme", "\ud800", "\0", "'")]
+    store.open(outcomes.run)
+    store.write([Outcome(0, 1, "success", key, key=key, stage=key[37:]) for key in keys])
+    store.close(None)
+    store.open(outcomes.run)
+    found = store.restore(keys)
+    store.close(None)
+    assert {key: record.value for key, record in found.items()} == {key: key for key in keys}
+
+
+def test_row_that_no_part_can_hold_is_refused_before_it_is_accepted(outcomes: Any, tmp_path: Path) -> None:
+    """Else the journal could never become a part, and the store could not be opened again."""
+    store = ParquetStore(f"parquet:{tmp_path}/results")
+    store.open(outcomes.run)
+    bad = Outcome(0, 1, "success", 1, key=outcomes.key(1), attempts=1 << 70)
+    with pytest.raises(SinkError, match="cannot be stored") as caught:
+        store.write([outcomes.success(2, 2), bad])
+    assert len(caught.value.unwritten) == 2
+    store.write([outcomes.success(3, 3)])
+    store.close(None)
+    store.open(outcomes.run)
+    assert set(store.restore([outcomes.key(task) for task in (1, 2, 3)])) == {outcomes.key(3)}
+    store.close(None)
+
+
+def test_interrupt_after_a_batch_was_appended_keeps_it(
+    outcomes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What readers may have seen in the journal is in the part too, though its writer never heard that it was."""
+    store = ParquetStore(f"parquet:{tmp_path}/results")
+    store.open(outcomes.run)
+    store.write([outcomes.success(1, 1)])
+    put = JsonlStore.put
+
+    def interrupted(journal: JsonlStore, rows: Iterable[Row]) -> None:
+        put(journal, rows)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JsonlStore, "put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.write([outcomes.success(2, 2)])
+    monkeypatch.undo()
+    store.close(KeyboardInterrupt())
+    with store.reader() as reader:
+        assert [row.task for row in reader.rows()] == ["1", "2"]

@@ -13,7 +13,19 @@ import pyarrow as pa
 
 from celestialflow_core.sinks import Row
 
-__all__ = ["FILTERS", "RESTORED", "SCHEMA", "VERSION", "fitting", "packed", "rows_in", "table_of", "tables_of", "taken"]
+__all__ = [
+    "FILTERS",
+    "RESTORED",
+    "SCHEMA",
+    "VERSION",
+    "fitting",
+    "packed",
+    "rows_in",
+    "stored_key",
+    "table_of",
+    "tables_of",
+    "taken",
+]
 
 VERSION: Final = b"1"
 _TEXT: Final = pa.string()
@@ -53,11 +65,21 @@ LONGEST: Final = 1 << 29
 """Characters or bytes of one cell, of which Parquet takes 2 GB: four bytes a character is what UTF-8 may need."""
 
 
+def stored_key(key: str) -> str:
+    """*key* as it is stored: half surrogate pairs and NUL, which a stage's name may have, are written out."""
+    if "\0" in key:
+        key = key.replace("\0", "\\x00")
+    return key if key.isascii() else key.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def fitting(row: Row, longest: int = LONGEST) -> Row:
     """*row*, or where a task or value is longer than a file can hold, what is left of it.
 
     Such a value is kept as one that cannot be pickled is: a short text, and its task runs again.
     """
+    key = stored_key(row.key)
+    if key != row.key:
+        row = row._replace(key=key)
     cells = (row.task, row.task_pickle, row.value, row.value_pickle)
     if all(cell is None or len(cell) <= longest for cell in cells):
         return row

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -75,6 +76,5 @@ class Folder:
         finally:
             os.close(fd)
 
-    def _numbers(self, matching: object) -> list[int]:
-        assert callable(matching)
+    def _numbers(self, matching: Callable[[str], re.Match[str] | None]) -> list[int]:
         return sorted(int(found[1]) for name in os.listdir(self.path) if (found := matching(name)))

@@ -22,13 +22,14 @@ class Groups:
 
     Attributes:
         rows: How many there are, whichever of them count.
+        loads: How often a group was read that was not kept any more.
     """
 
     def __init__(self, sources: Iterable[Source]) -> None:
         self._groups: list[tuple[Source, int]] = []
         self._starts: list[int] = []
         self._kept: OrderedDict[tuple[int, Sequence[str]], Any] = OrderedDict()
-        self.rows = 0
+        self.rows = self.loads = 0
         for source in sources:
             for number, size in enumerate(source.sizes):
                 self._groups.append((source, number))
@@ -50,6 +51,7 @@ class Groups:
         table = self._kept.get(known)
         if table is None:
             table = self.load(group, columns)
+            self.loads += 1
             self._kept[known] = table
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)

@@ -8,12 +8,13 @@ process; the table never leaves it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
 
+from celestialflow_arrow._columns import SCHEMA, taken
 from celestialflow_arrow._groups import Groups
 
-__all__ = ["KeyIndex", "live"]
+__all__ = ["KeyIndex", "live_tables"]
 
 _POSITION: Final = (1 << 40) - 1
 _HASH: Final = (1 << 64) - 1
@@ -90,7 +91,10 @@ class KeyIndex:
             table[slot] = tag | (position + 1)
 
 
-def live(superseded: bytearray, span: range) -> list[int] | None:
-    """Which rows of a span count, counted from its start; None where all do."""
-    here = superseded[span.start : span.stop]
-    return [row for row, dead in enumerate(here) if not dead] if any(here) else None
+def live_tables(groups: Groups, index: KeyIndex, wanted: range) -> Iterator[Any]:
+    """The *wanted* groups with all their columns, without the rows that were replaced by later ones."""
+    for group in wanted:
+        table = groups.load(group, SCHEMA.names)
+        span = groups.span(group)
+        here = index.superseded[span.start : span.stop]
+        yield taken(table, [row for row, dead in enumerate(here) if not dead]) if any(here) else table

@@ -15,8 +15,10 @@ from typing import Any
 import attrs
 import pyarrow as pa
 
-from celestialflow_arrow._columns import tables_of
-from celestialflow_arrow._part import Damaged
+from celestialflow_arrow._columns import packed, table_of, tables_of
+from celestialflow_arrow._groups import Groups
+from celestialflow_arrow._index import KeyIndex, live_tables
+from celestialflow_arrow._part import Damaged, LoadedRows
 from celestialflow_core.errors import SinkError
 from celestialflow_core.sinks import Manifest, Row
 from celestialflow_core.sinks.jsonl import JsonlStore
@@ -25,7 +27,7 @@ __all__ = ["Journal", "jsonl", "named", "tables_in"]
 
 
 class Journal:
-    """Appends to the journal at *path*, which is made if it is not there.
+    """Appends to the journal at *path*, which is made if it is not there, and keeps what it appends for the part.
 
     Attributes:
         number: The journal's.
@@ -37,14 +39,33 @@ class Journal:
         self.path = path
         self.number = number
         self.rows = 0
+        self._tables: list[Any] = []
+        self._is_known = True
         self._begun = monotonic()
         self._store = jsonl(path, full)
         self._store.open(attrs.evolve(run, resume=False))
 
     def put(self, rows: Sequence[Row]) -> None:
         """Accept *rows*, all of them or none."""
-        self._store.put(rows)
+        try:
+            table = table_of(rows)  # first: what cannot go into a part must not go into the journal
+        except (ValueError, TypeError, OverflowError) as error:
+            raise SinkError(str(self.path), f"There is an outcome that cannot be stored ({error}).") from error
+        try:
+            self._store.put(rows)
+            self._tables.append(table)
+        except BaseException:
+            self._is_known = False  # what is in the file, after Ctrl-C in between
+            raise
         self.rows += len(rows)
+
+    def tables(self) -> Iterator[Any]:
+        """What is in it, one row a key."""
+        if not self._is_known:
+            yield from tables_in(self.path)
+            return
+        groups = Groups([LoadedRows(list(packed(self._tables)))])
+        yield from live_tables(groups, KeyIndex(groups), range(len(groups)))
 
     def is_full(self, rows: int, seconds: float, size: int) -> bool:
         """Whether it has reached any of these limits."""

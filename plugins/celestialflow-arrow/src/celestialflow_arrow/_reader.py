@@ -9,10 +9,10 @@ from typing import Any, Final, Self
 
 import pyarrow.compute
 
-from celestialflow_arrow._columns import FILTERS, SCHEMA, rows_in, taken
+from celestialflow_arrow._columns import FILTERS, SCHEMA, rows_in
 from celestialflow_arrow._folder import Folder
 from celestialflow_arrow._groups import Groups
-from celestialflow_arrow._index import KeyIndex, live
+from celestialflow_arrow._index import KeyIndex, live_tables
 from celestialflow_arrow._journal import jsonl, named, tables_in
 from celestialflow_arrow._part import Changed, LoadedRows, PartFile
 from celestialflow_core.errors import SinkError
@@ -96,10 +96,7 @@ class ParquetReader:
             for column, value in given.items():
                 if not _compute.any(_compute.equal(table.column(column), value)).as_py():
                     return SCHEMA.empty_table()
-        table = self._groups.load(group, SCHEMA.names)
-        here = live(index.superseded, self._groups.span(group))
-        if here is not None:
-            table = taken(table, here)
+        table = next(live_tables(self._groups, index, range(group, group + 1)))
         for column, value in given.items():
             table = table.filter(_compute.equal(table.column(column), value))
         return table

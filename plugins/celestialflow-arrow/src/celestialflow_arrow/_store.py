@@ -9,23 +9,23 @@ lies in the folder, `_tidy` what happens at the end of a run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from time import time
 from typing import Any, Final
 
-from celestialflow_arrow._columns import RESTORED, SCHEMA, fitting
+from celestialflow_arrow._columns import SCHEMA, fitting
 from celestialflow_arrow._folder import Folder
 from celestialflow_arrow._groups import Groups
-from celestialflow_arrow._index import KeyIndex
 from celestialflow_arrow._journal import Journal, jsonl, named, tables_in
+from celestialflow_arrow._lookup import Lookup
 from celestialflow_arrow._part import Changed, PartFile, write_part
 from celestialflow_arrow._reader import ParquetReader
 from celestialflow_arrow._tidy import PART_BYTES, tidy
 from celestialflow_arrow._url import ParquetUrl
 from celestialflow_core import Outcome
 from celestialflow_core.errors import SinkError
-from celestialflow_core.sinks import Manifest, Record, Row, record_of, rows_of
+from celestialflow_core.sinks import Manifest, Record, Row, rows_of
 from celestialflow_core.sinks.jsonl import JsonlStore
 
 __all__ = ["ParquetStore"]
@@ -52,7 +52,7 @@ class ParquetStore:
         self._run: Manifest | None = None
         self._journal: Journal | None = None
         self._next = 1
-        self._index: tuple[Groups, KeyIndex] | None = None
+        self._lookup: Lookup | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._label}>"
@@ -92,21 +92,12 @@ class ParquetStore:
     def restore(self, keys: Sequence[str]) -> Mapping[str, Record]:
         """What is known of the tasks with these keys, as far as it was stored before the first question."""
         self._opened()
-        found: dict[str, Record] = {}
-        groups, index = self._indexed()
+        lookup = self._looked_up()
         with named(self._label, self._folder.path, writing=False):
-            asked = [(position, key) for key in keys for position in index.candidates(_stored(key))]
             try:
-                rows = {position: row for position, *row in groups.rows_at({each for each, _ in asked}, RESTORED)}
+                return lookup.records(keys)
             except Changed as error:
                 raise SinkError(self._label, f"{error} while the store was in use. Start the run again.") from error
-            for position, key in sorted(asked):
-                stored, *row = rows[position]
-                if stored == _stored(key):
-                    record = record_of(key, *row)
-                    if record is not None:
-                        found[key] = record
-        return found
 
     def close(self, error: BaseException | None) -> None:
         """Make a part of the journal, put the folder in order, and give up the lock. May be called twice."""
@@ -151,7 +142,7 @@ class ParquetStore:
         for number in self._folder.journals():
             if number > parts[-1]:
                 Journal(self._folder.journal(number), number, run, self._url.full).close()  # sets a torn line aside
-                self._make_part(number)
+                self._make_part(number, tables_in(self._folder.journal(number)))
             else:
                 self._folder.remove_journal(number)
         self._next = max([0, *self._folder.parts(), *self._folder.journals()]) + 1
@@ -169,24 +160,23 @@ class ParquetStore:
         """Make a part of what the journal has. If that fails, the journal stays, and it is tried again."""
         if self._journal is not None:
             self._journal.close()
-            self._make_part(self._journal.number)
+            self._make_part(self._journal.number, self._journal.tables())
             self._journal = None
 
-    def _make_part(self, number: int) -> None:
-        tables = tables_in(self._folder.journal(number))
+    def _make_part(self, number: int, tables: Iterator[Any]) -> None:
         first = next(tables, None)
         if first is not None:
-            write_part(self._folder, number, _chained(first, tables))
+            write_part(self._folder, number, chain([first], tables))
         self._folder.remove_journal(number)
 
-    def _indexed(self) -> tuple[Groups, KeyIndex]:
-        if self._index is None:
+    def _looked_up(self) -> Lookup:
+        if self._lookup is None:
             with named(self._label, self._folder.path):
                 self._roll()
             with named(self._label, self._folder.path, writing=False):
                 groups = Groups([PartFile(self._folder.part(number)) for number in self._folder.parts()])
-                self._index = groups, KeyIndex(groups)
-        return self._index
+                self._lookup = Lookup(groups, self._folder.path)
+        return self._lookup
 
     def _opened(self) -> Manifest:
         if self._run is None:
@@ -196,22 +186,13 @@ class ParquetStore:
     def _release(self) -> None:
         head, self._head = self._head, None
         journal, self._journal = self._journal, None
-        self._run = self._index = None
+        lookup, self._lookup = self._lookup, None
+        self._run = None
         try:
             if journal is not None:
                 journal.close()
+            if lookup is not None:
+                lookup.close()
         finally:
             if head is not None:
                 head.close(None)
-
-
-def _chained(first: Any, rest: Iterable[Any]) -> Iterable[Any]:
-    yield first
-    yield from rest
-
-
-def _stored(key: str) -> str:
-    """*key* as the core's rows have it: half surrogate pairs and NUL are written out."""
-    if "\0" in key:
-        key = key.replace("\0", "\\x00")
-    return key if key.isascii() else key.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -9,15 +9,14 @@ new part takes the place of the last by its name, and if the others are still th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
-from celestialflow_arrow._columns import SCHEMA, packed, taken
+from celestialflow_arrow._columns import packed
 from celestialflow_arrow._folder import Folder
 from celestialflow_arrow._groups import Groups
-from celestialflow_arrow._index import KeyIndex, live
+from celestialflow_arrow._index import KeyIndex, live_tables
 from celestialflow_arrow._part import PartFile, write_part
 
 __all__ = ["PART_BYTES", "tidy"]
@@ -47,8 +46,8 @@ def tidy(folder: Folder, rows: int) -> None:
     if len(files) < 2:
         return
     groups = Groups(files)
-    superseded = KeyIndex(groups).superseded
-    parts = _counted(numbers, files, groups, superseded)
+    index = KeyIndex(groups)
+    parts = _counted(numbers, files, index.superseded)
     for part in parts[:-1]:
         if not part.rows:
             folder.part(part.number).unlink()
@@ -56,12 +55,16 @@ def tidy(folder: Folder, rows: int) -> None:
     for bundle in _bundles(kept, rows):
         if len(bundle) == 1 and bundle[0].rows == bundle[0].file.rows:
             continue
-        write_part(folder, bundle[-1].number, packed(_live_tables(bundle, groups, superseded)))
+        write_part(
+            folder,
+            bundle[-1].number,
+            packed(live_tables(groups, index, range(bundle[0].groups.start, bundle[-1].groups.stop))),
+        )
         for part in bundle[:-1]:
             folder.part(part.number).unlink()
 
 
-def _counted(numbers: list[int], files: list[PartFile], groups: Groups, superseded: bytearray) -> list[_Part]:
+def _counted(numbers: list[int], files: list[PartFile], superseded: bytearray) -> list[_Part]:
     parts = []
     group = position = 0
     for number, file in zip(numbers, files, strict=True):
@@ -84,11 +87,3 @@ def _bundles(parts: list[_Part], rows: int) -> list[list[_Part]]:
                 continue
         bundles.append([part])
     return bundles
-
-
-def _live_tables(bundle: list[_Part], groups: Groups, superseded: bytearray) -> Iterator[Any]:
-    for part in bundle:
-        for group in part.groups:
-            table = groups.load(group, SCHEMA.names)
-            wanted = live(superseded, groups.span(group))
-            yield table if wanted is None else taken(table, wanted)

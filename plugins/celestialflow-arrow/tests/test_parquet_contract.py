@@ -15,9 +15,3 @@ class TestParquetInSmallParts(SinkContract):
     """A part for every few rows, so that everything happens across parts."""
 
     url = "parquet:{folder}/results?rows=3"
-
-
-class TestParquetFullySynchronous(SinkContract):
-    """Each batch on the disk."""
-
-    url = "parquet:{folder}/results?synchronous=full"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -75,8 +76,8 @@ def test_close_leaves_full_parts_and_nothing_else(opened: Opened, outcomes: Any)
     store.close(None)
 
     assert parts() == {
-        "part-000004.parquet": ["0", "1", "2", "3"],
-        "part-000007.parquet": ["4", "5", "6"],
+        "part-000004-1.parquet": ["0", "1", "2", "3"],
+        "part-000007-1.parquet": ["4", "5", "6"],
         "part-000008.parquet": ["7", "8", "9", "10", "11", "12", "13"],
     }
     assert names() == ["_store.jsonl", *parts()]
@@ -95,7 +96,7 @@ def test_later_outcome_leaves_one_row_in_the_files(opened: Opened, outcomes: Any
     assert read(second) == {"1": "1", "3": "3", "2": '"two"', "4": '"four"', "5": '"five"'}
     second.close(None)
 
-    assert parts() == {"part-000001.parquet": ["1", "3"], "part-000003.parquet": ["2", "4", "5"]}
+    assert parts() == {"part-000001-1.parquet": ["1", "3"], "part-000003.parquet": ["2", "4", "5"]}
     assert read(second) == {"1": "1", "3": "3", "2": '"two"', "4": '"four"', "5": '"five"'}
 
 
@@ -140,14 +141,14 @@ def test_kill_while_parts_are_joined_doubles_nothing(opened: Opened, outcomes: A
         store.write([outcomes.success(task, task)])
     first = Path("results/part-000001.parquet").read_bytes()
     store.close(None)
-    assert list(parts()) == ["part-000003.parquet"]
+    assert list(parts()) == ["part-000003-1.parquet"]
     Path("results/part-000001.parquet").write_bytes(first)
 
     again = opened()
     assert read(again) == {"0": "0", "1": "1", "2": "2"}
     again.close(None)
 
-    assert parts() == {"part-000003.parquet": ["0", "1", "2"]}
+    assert parts() == {"part-000003-1.parquet": ["0", "1", "2"]}
 
 
 def test_torn_line_is_set_aside_and_its_task_is_not_known(opened: Opened, outcomes: Any) -> None:
@@ -265,3 +266,43 @@ def test_url_may_be_absolute_or_relative(opened: Opened, own_folder: Path) -> No
     for url in ("parquet:a", "parquet:b/", f"parquet:{own_folder}/c", f"parquet://{own_folder}/d/"):
         opened(url).close(None)
     assert sorted(path.name for path in own_folder.iterdir()) == ["a", "b", "c", "d"]
+
+
+def test_full_synchronisation_is_one_for_each_batch(
+    opened: Opened, outcomes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``synchronous=full``; a part is made safe in either case, before its journal goes."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    for synchronous, batches in (("normal", 0), ("full", 3)):
+        store = opened(f"parquet:{synchronous}?synchronous={synchronous}")
+        synced.clear()
+        for task in range(3):
+            store.write([outcomes.success(task)])
+        assert synced[-3:] == ["_journal-000001.jsonl"] * batches
+        synced.clear()
+        store.close(None)
+        assert synced == ["_part-000001.parquet.tmp", synchronous]
+
+
+def test_rows_of_other_stores_are_taken_as_they_are(opened: Opened, outcomes: Any) -> None:
+    """As ``celestialflow merge`` carries them: nothing is unpickled, and the later of two rows of a key counts."""
+    one, two = opened("parquet:one"), opened("parquet:two")
+    one.write([outcomes.success(1, {1}), outcomes.failure(2, ValueError("no"))])
+    two.write([outcomes.success(2, "yes"), *outcomes.all(range(3, 2500))])
+    target = opened()
+    for source in (one, two):
+        with source.reader() as reader:
+            target.put(reader.rows())
+
+    assert len(read(target)) == 2499
+    restored = target.restore([outcomes.key(1), outcomes.key(2)])
+    assert [restored[outcomes.key(task)].value for task in (1, 2)] == [{1}, "yes"]
+    with one.reader() as before, target.reader() as after:
+        assert next(before.rows()) == next(after.rows())

@@ -12,6 +12,7 @@ import duckdb
 import pyarrow.dataset as ds
 import pytest
 
+import celestialflow_arrow
 from celestialflow_arrow import ParquetStore
 from celestialflow_core import SinkError, TaskManager
 from celestialflow_core.plugins import installed
@@ -39,6 +40,7 @@ def test_plugin_declares_the_sink() -> None:
     assert isinstance(store, Store)
     assert isinstance(store, Readable)
     assert isinstance(store, Mergeable)
+    assert not hasattr(celestialflow_arrow, "SqliteStore")
     assert repr(store) == "<ParquetStore parquet:results>"
 
 
@@ -167,3 +169,58 @@ def test_reader_says_where_nothing_is(own_folder: Path) -> None:
     reader = ParquetStore("parquet:nothing").reader()
     with pytest.raises(SinkError, match="not open"):
         reader.count()
+    with pytest.raises(SinkError, match="not open"):
+        _ = reader.manifest
+
+
+def test_store_that_never_stands_still_is_an_error(
+    opened: Callable[..., ParquetStore], outcomes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not an endless loop, and nothing is left open."""
+    store = opened()
+    journal = iter(range(1, 1000))
+    monkeypatch.setattr("celestialflow_arrow._folder.Folder.journals", lambda _: [next(journal) * 1000])
+    with pytest.raises(SinkError, match="changes faster than it can be read"), store.reader():
+        pass
+    assert next(journal) > 10
+
+
+def test_reader_of_a_store_with_too_many_parts_says_when_one_was_joined(
+    opened: Callable[..., ParquetStore], outcomes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot keep all of them open; what it reads is right, or an error that says to read it again."""
+    store = opened("parquet:results/?seconds=0")
+    for task in range(3):
+        store.write([outcomes.success(task, task)])
+    with monkeypatch.context() as patch:
+        patch.setattr("resource.getrlimit", lambda _: (0, 0))
+        reader = store.reader()
+        reader.__enter__()
+    with store.reader() as holding:
+        store.close(None)
+
+        assert [row.task for row in holding.rows()] == ["0", "1", "2"]
+    with pytest.raises(SinkError, match="Read it again"):
+        list(reader.rows())
+    reader.__exit__(None, None, None)
+
+
+def test_part_that_is_taken_away_from_a_run_ends_it(opened: Callable[..., ParquetStore], outcomes: Any) -> None:
+    """Somebody has deleted it: what it had cannot be restored, and that is said."""
+    opened().close(None)
+    store = opened()
+    store.write(outcomes.all(range(3)))
+    store.close(None)
+    again = opened()
+    again.restore([outcomes.key(5)])
+    Path("results/part-000001.parquet").unlink()
+    with pytest.raises(SinkError, match="was removed while the store was in use"):
+        again.restore([outcomes.key(1)])
+
+
+def test_store_that_is_open_is_not_opened_again(opened: Callable[..., ParquetStore], outcomes: Any) -> None:
+    """One object for two runs at a time would mix them up."""
+    store = opened()
+    with pytest.raises(SinkError, match="open already"):
+        store.open(outcomes.run)
+    store.write(outcomes.all(range(3)))

@@ -3,7 +3,11 @@
     _store.jsonl              what the store is of; its lock, beside it, is the store's
     _journal-000007.jsonl     the outcomes since the last part, a line each, as the core's own jsonl store has them
     part-000006.parquet       outcomes; 6 is the number of the last journal that has gone into it
+    part-000006-1.parquet     the same part, written anew: it counts, and the older one is about to go
     _part-000007.parquet.tmp  a part that is being written
+
+No file is ever replaced by another one of its name: DuckDB opens a file more than once for one question, and would take
+what it has read of the one for the other.
 
 Journals become parts in the order of their numbers. So a journal whose number is not above that of the newest part has
 become one, even if its writer was killed before it could remove it. Names that begin with "_" are skipped by those who
@@ -14,15 +18,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["Folder"]
+__all__ = ["Folder", "PartName"]
 
-_PART: Final = re.compile(r"part-(\d{6,})\.parquet").fullmatch
+_PART: Final = re.compile(r"part-(\d{6,})(?:-(\d+))?\.parquet").fullmatch
 _JOURNAL: Final = re.compile(r"_journal-(\d{6,})\.jsonl").fullmatch
-_LEFT: Final = re.compile(r"_part-\d{6,}\.parquet\.tmp").fullmatch
+_LEFT: Final = re.compile(r"_part-\d{6,}(-\d+)?\.parquet\.tmp").fullmatch
+
+
+class PartName(NamedTuple):
+    """The number of a part, and how often it was written anew."""
+
+    number: int
+    version: int = 0
+
+    def __str__(self) -> str:
+        version = f"-{self.version}" if self.version else ""
+        return f"part-{self.number:06d}{version}.parquet"
 
 
 class Folder:
@@ -32,25 +46,26 @@ class Folder:
         self.path = path
         self.head = path / "_store.jsonl"
 
-    def part(self, number: int) -> Path:
-        """Where the part *number* is."""
-        return self.path / f"part-{number:06d}.parquet"
+    def part(self, name: PartName) -> Path:
+        """Where the part *name* is."""
+        return self.path / str(name)
 
-    def unfinished(self, number: int) -> Path:
-        """Where the part *number* is while it is written."""
-        return self.path / f"_part-{number:06d}.parquet.tmp"
+    def unfinished(self, name: PartName) -> Path:
+        """Where the part *name* is while it is written."""
+        return self.path / f"_{name}.tmp"
 
     def journal(self, number: int) -> Path:
         """Where the journal *number* is."""
         return self.path / f"_journal-{number:06d}.jsonl"
 
-    def parts(self) -> list[int]:
-        """The numbers of the parts, in their order."""
-        return self._numbers(_PART)
+    def parts(self) -> list[PartName]:
+        """The parts that count, in their order."""
+        return sorted({part.number: part for part in sorted(self._all_parts())}.values())
 
     def journals(self, newest_part: int = -1) -> list[int]:
         """The numbers of the journals that are in no part yet, in their order."""
-        return [number for number in self._numbers(_JOURNAL) if number > newest_part]
+        numbers = sorted(int(found[1]) for name in os.listdir(self.path) if (found := _JOURNAL(name)))
+        return [number for number in numbers if number > newest_part]
 
     def is_foreign(self) -> bool:
         """Whether the folder has Parquet files, but is no store."""
@@ -62,11 +77,13 @@ class Folder:
         path.with_name(path.name + ".lock").unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 
-    def remove_unfinished(self) -> None:
-        """Remove the parts that nobody will finish."""
+    def remove_remains(self) -> None:
+        """Remove the parts that nobody will finish, and those that were written anew."""
         for name in os.listdir(self.path):
             if _LEFT(name):
-                (self.path / name).unlink(missing_ok=True)
+                (self.path / name).unlink()
+        for part in self._all_parts() - set(self.parts()):
+            self.part(part).unlink()
 
     def sync(self) -> None:
         """Make the names that are there outlive a power failure."""
@@ -76,5 +93,6 @@ class Folder:
         finally:
             os.close(fd)
 
-    def _numbers(self, matching: Callable[[str], re.Match[str] | None]) -> list[int]:
-        return sorted(int(found[1]) for name in os.listdir(self.path) if (found := matching(name)))
+    def _all_parts(self) -> set[PartName]:
+        found = filter(None, map(_PART, os.listdir(self.path)))
+        return {PartName(int(each[1]), int(each[2] or 0)) for each in found}

@@ -91,7 +91,7 @@ class KeyIndex:
             table[slot] = tag | (position + 1)
 
 
-def live_tables(groups: Groups, index: KeyIndex, wanted: range) -> Iterator[Any]:
+def live_tables(groups: Groups, index: KeyIndex, wanted: Iterable[int]) -> Iterator[Any]:
     """The *wanted* groups with all their columns, without the rows that were replaced by later ones."""
     for group in wanted:
         table = groups.load(group, SCHEMA.names)

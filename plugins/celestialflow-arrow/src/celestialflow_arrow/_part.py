@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from celestialflow_arrow._columns import SCHEMA, VERSION
-from celestialflow_arrow._folder import Folder
+from celestialflow_arrow._folder import Folder, PartName
 
 __all__ = ["Changed", "Damaged", "LoadedRows", "PartFile", "Source", "write_part"]
 
@@ -127,21 +127,24 @@ class PartFile:
             raise Damaged(f"{self.path} is damaged ({_said(error)})") from error
 
 
-def write_part(folder: Folder, number: int, tables: Iterable[Any]) -> None:
-    """Make the part *number* of *tables*, or replace it; each table becomes a row group.
+def write_part(folder: Folder, name: PartName, tables: Iterable[Any]) -> None:
+    """Make the part *name* of *tables*; each of them becomes a row group.
 
     When this returns, the part outlives a power failure.
     """
-    unfinished = folder.unfinished(number)
+    unfinished = folder.unfinished(name)
     try:
         with open(unfinished, "wb") as file:
             writer = pq.ParquetWriter(file, SCHEMA, **_WRITING)
-            for table in tables:
-                writer.write_table(table)
-            writer.close()
+            try:
+                for table in tables:
+                    writer.write_table(table)
+                writer.close()
+            finally:
+                writer.is_open = False  # else it tries to end a file that it could not write when it is collected
             file.flush()
             os.fsync(file.fileno())
-        os.replace(unfinished, folder.part(number))
+        os.replace(unfinished, folder.part(name))
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise

@@ -96,7 +96,7 @@ class ParquetReader:
             for column, value in given.items():
                 if not _compute.any(_compute.equal(table.column(column), value)).as_py():
                     return SCHEMA.empty_table()
-        table = next(live_tables(self._groups, index, range(group, group + 1)))
+        table = next(live_tables(self._groups, index, [group]))
         for column, value in given.items():
             table = table.filter(_compute.equal(table.column(column), value))
         return table
@@ -110,11 +110,11 @@ class ParquetReader:
         for _ in range(_TRIES):
             try:
                 loaded = {number: list(tables_in(self._folder.journal(number))) for number in self._folder.journals()}
-                numbers = self._folder.parts()
-                for number in numbers:
-                    self._files.append(PartFile(self._folder.part(number), held=len(self._files) < _held()))
-                if numbers == self._folder.parts():
-                    newest = max(numbers, default=-1)
+                parts = self._folder.parts()
+                for part in parts:
+                    self._files.append(PartFile(self._folder.part(part), held=len(self._files) < _held()))
+                if parts == self._folder.parts():
+                    newest = parts[-1].number if parts else -1
                     rows = [LoadedRows(tables) for number, tables in loaded.items() if number > newest]
                     self._groups = Groups([*self._files, *rows])
                     self._index = KeyIndex(self._groups)

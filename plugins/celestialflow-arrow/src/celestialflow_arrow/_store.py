@@ -15,7 +15,7 @@ from time import time
 from typing import Any, Final
 
 from celestialflow_arrow._columns import SCHEMA, fitting
-from celestialflow_arrow._folder import Folder
+from celestialflow_arrow._folder import Folder, PartName
 from celestialflow_arrow._groups import Groups
 from celestialflow_arrow._journal import Journal, jsonl, named, tables_in
 from celestialflow_arrow._lookup import Lookup
@@ -133,19 +133,21 @@ class ParquetStore:
 
     def _recover(self, run: Manifest) -> None:
         """Finish what a killed writer has left, and see that each part can be read."""
-        self._folder.remove_unfinished()
+        self._folder.remove_remains()
         if not self._folder.parts():
-            write_part(self._folder, 0, [SCHEMA.empty_table()])  # so that readers find the columns before the first row
+            write_part(
+                self._folder, PartName(0), [SCHEMA.empty_table()]
+            )  # so that readers find the columns before the first row
         parts = self._folder.parts()
-        for number in parts:
-            PartFile(self._folder.part(number))
+        for part in parts:
+            PartFile(self._folder.part(part))
         for number in self._folder.journals():
-            if number > parts[-1]:
+            if number > parts[-1].number:
                 Journal(self._folder.journal(number), number, run, self._url.full).close()  # sets a torn line aside
                 self._make_part(number, tables_in(self._folder.journal(number)))
             else:
                 self._folder.remove_journal(number)
-        self._next = max([0, *self._folder.parts(), *self._folder.journals()]) + 1
+        self._next = max(self._folder.parts()[-1].number, *self._folder.journals(), 0) + 1
 
     def _put(self, rows: Sequence[Row]) -> None:
         run = self._opened()
@@ -166,7 +168,7 @@ class ParquetStore:
     def _make_part(self, number: int, tables: Iterator[Any]) -> None:
         first = next(tables, None)
         if first is not None:
-            write_part(self._folder, number, chain([first], tables))
+            write_part(self._folder, PartName(number), chain([first], tables))
         self._folder.remove_journal(number)
 
     def _looked_up(self) -> Lookup:
@@ -174,7 +176,7 @@ class ParquetStore:
             with named(self._label, self._folder.path):
                 self._roll()
             with named(self._label, self._folder.path, writing=False):
-                groups = Groups([PartFile(self._folder.part(number)) for number in self._folder.parts()])
+                groups = Groups([PartFile(self._folder.part(part)) for part in self._folder.parts()])
                 self._lookup = Lookup(groups, self._folder.path)
         return self._lookup
 

@@ -4,17 +4,18 @@ While a run goes on, parts only appear, and none changes: whoever has a list of 
 earlier part may have been replaced by a later one (a task that failed, and now did not), and a part that was made
 because time was up is small. So in the end, parts with rows that no longer count are written anew without them, and
 small neighbours become one part, which has the number of the last of them. Each step leaves a store that is whole: the
-new part takes the place of the last by its name, and if the others are still there, their rows are the same or older.
+new part comes first, and while the old ones are still there, their rows are the same or older.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Final
 
 import attrs
 
 from celestialflow_arrow._columns import packed
-from celestialflow_arrow._folder import Folder
+from celestialflow_arrow._folder import Folder, PartName
 from celestialflow_arrow._groups import Groups
 from celestialflow_arrow._index import KeyIndex, live_tables
 from celestialflow_arrow._part import PartFile, write_part
@@ -27,7 +28,7 @@ PART_BYTES: Final = 64 << 20
 
 @attrs.frozen(kw_only=True)
 class _Part:
-    number: int
+    name: PartName
     file: PartFile
     groups: range
     rows: int
@@ -41,37 +42,35 @@ def tidy(folder: Folder, rows: int) -> None:
         OSError: There is no room. The store is whole, and will be put in order the next time.
         Damaged: A part cannot be read.
     """
-    numbers = folder.parts()
-    files = [PartFile(folder.part(number)) for number in numbers]
+    names = folder.parts()
+    files = [PartFile(folder.part(name)) for name in names]
     if len(files) < 2:
         return
     groups = Groups(files)
     index = KeyIndex(groups)
-    parts = _counted(numbers, files, index.superseded)
+    parts = _counted(names, files, index.superseded)
     for part in parts[:-1]:
         if not part.rows:
-            folder.part(part.number).unlink()
+            folder.part(part.name).unlink()
     kept = [part for part in parts[:-1] if part.rows] + parts[-1:]
     for bundle in _bundles(kept, rows):
         if len(bundle) == 1 and bundle[0].rows == bundle[0].file.rows:
             continue
-        write_part(
-            folder,
-            bundle[-1].number,
-            packed(live_tables(groups, index, range(bundle[0].groups.start, bundle[-1].groups.stop))),
-        )
-        for part in bundle[:-1]:
-            folder.part(part.number).unlink()
+        wanted = chain.from_iterable(part.groups for part in bundle)
+        last = bundle[-1].name
+        write_part(folder, last._replace(version=last.version + 1), packed(live_tables(groups, index, wanted)))
+        for part in bundle:
+            folder.part(part.name).unlink()
 
 
-def _counted(numbers: list[int], files: list[PartFile], superseded: bytearray) -> list[_Part]:
+def _counted(names: list[PartName], files: list[PartFile], superseded: bytearray) -> list[_Part]:
     parts = []
     group = position = 0
-    for number, file in zip(numbers, files, strict=True):
+    for name, file in zip(names, files, strict=True):
         end = position + file.rows
         of_this = range(group, group + len(file.sizes))
         dead = superseded.count(1, position, end)
-        parts.append(_Part(number=number, file=file, groups=of_this, rows=file.rows - dead))
+        parts.append(_Part(name=name, file=file, groups=of_this, rows=file.rows - dead))
         group, position = of_this.stop, end
     return parts
 

@@ -1,9 +1,10 @@
-"""Runs what the documentation shows: every fenced block of README.md and of the pages under docs/.
+"""Runs what the documentation shows: every fenced block of README.md, of the pages under docs/, and of the plugins'.
 
 - ``python`` blocks of a page run one after the other in one namespace, as one script would, in a folder of their own.
   Afterwards no thread, process or descriptor may be left.
 - ``text output`` is what the blocks above it have printed, durations and places aside.
 - ``console`` blocks are commands behind "$", with what they print. "..." stands for anything, as a line for any lines.
+- ``<!-- invisible-code-block: python`` begins code that is run and not shown, up to ``-->``: a server for an example.
 - A block that cannot run is skipped by a comment that says why: ``<!-- skip: next "reason" -->``.
 """
 

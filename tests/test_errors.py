@@ -11,16 +11,20 @@ import pytest
 from celestialflow_core import errors
 from celestialflow_core.errors import (
     CelestialFlowError,
+    CommandFailed,
+    GraphError,
     HookError,
     InvalidTransition,
     NotPicklable,
     PluginError,
     RemoteError,
     RunInProgress,
+    SinkError,
     TaskAbandoned,
     TaskTimeout,
     TooManyErrors,
     UnknownExecutor,
+    UnknownSink,
     WorkerCrashed,
     WorkerSetupError,
 )
@@ -43,6 +47,11 @@ EXAMPLES: list[CelestialFlowError] = [
     TooManyErrors("3 tasks failed", "the summary"),
     RunInProgress("running"),
     InvalidTransition("bug"),
+    CommandFailed("convert a.jpg a.png", 1, "no such file"),
+    CommandFailed("convert a.jpg a.png", -signal.SIGKILL),
+    GraphError("No source reaches 'parse'."),
+    SinkError("sqlite:r.db", "The disk is full.", ("an outcome",)),
+    UnknownSink("sqlte", ("jsonl", "sqlite"), "Did you mean 'sqlite'?"),
 ]
 
 
@@ -99,6 +108,8 @@ def test_error_has_one_base_and_is_what_people_catch(error: CelestialFlowError) 
         (EXAMPLES[11], "No executor is named 'dsk'. Installed: async, serial. Did you mean 'dask'?"),
         (UnknownExecutor("x"), "No executor is named 'x'. Installed: none."),
         (EXAMPLES[12], "The run was stopped: 3 tasks failed. the summary"),
+        (CommandFailed("convert a.jpg", 1, "a\nb\nc\nd\n"), "convert a.jpg exited with code 1: b\nc\nd"),
+        (CommandFailed("convert a.jpg", -signal.SIGKILL), "convert a.jpg got SIGKILL."),
     ],
 )
 def test_text_says_what_happened(error: CelestialFlowError, text: str) -> None:

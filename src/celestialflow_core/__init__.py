@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from celestialflow_core._policies import Backoff as Backoff
     from celestialflow_core._policies import Stop as Stop
     from celestialflow_core.errors import CelestialFlowError as CelestialFlowError
+    from celestialflow_core.errors import CommandFailed as CommandFailed
     from celestialflow_core.errors import GraphError as GraphError
     from celestialflow_core.errors import HookError as HookError
     from celestialflow_core.errors import NotPicklable as NotPicklable
@@ -44,6 +45,7 @@ _HOMES = {
     "celestialflow_core._policies": ("Backoff", "Stop"),
     "celestialflow_core.errors": (
         "CelestialFlowError",
+        "CommandFailed",
         "GraphError",
         "HookError",
         "NotPicklable",
@@ -68,6 +70,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Backoff",
     "CelestialFlowError",
+    "CommandFailed",
     "Counts",
     "ErrorGroup",
     "Family",

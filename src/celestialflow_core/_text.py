@@ -74,9 +74,15 @@ def text_of(error: BaseException) -> str:
     return str.__str__(said)  # a plain str, should __str__ have returned a subclass
 
 
+_traceback_of: Any = BaseException.__dict__["__traceback__"].__get__
+
+
 def qualified_name(error: BaseException) -> str:
     """The type of *error* as people write it: "ValueError", "json.decoder.JSONDecodeError"."""
-    remote = getattr(error, "type_name", None)
+    try:  # of a `RemoteError`: not through its class, which may do as it likes when it is asked for an attribute
+        remote = object.__getattribute__(error, "type_name")
+    except Exception:
+        remote = None
     if isinstance(remote, str):
         return remote
     kind = type(error)
@@ -91,7 +97,7 @@ def place_of(error: BaseException, text: str | None) -> str | None:
         places = _PLACE.findall(text)
         if places:
             return ":".join(places[-1])
-    traceback = error.__traceback__
+    traceback = _traceback_of(error)
     if traceback is None:
         return None
     while traceback.tb_next is not None:

@@ -7,6 +7,7 @@
     ├── WorkerSetupError                  a worker could not start; ends the run
     ├── NotPicklable (TypeError)          something could not cross the process boundary
     ├── RemoteError                       stands in for an exception that could not cross it
+    ├── CommandFailed                     a program of the command line ended with another exit code than 0
     ├── HookError                         a hook implementation misbehaved
     ├── PluginError                       a plugin cannot be used
     ├── SinkError                         a result sink failed, or refuses the run
@@ -27,6 +28,7 @@ import signal
 
 __all__ = [
     "CelestialFlowError",
+    "CommandFailed",
     "GraphError",
     "HookError",
     "InvalidTransition",
@@ -121,12 +123,7 @@ class WorkerCrashed(CelestialFlowError):
     @property
     def signal_name(self) -> str | None:
         """The name of the signal that ended the worker ("SIGKILL"), or None."""
-        if self.exitcode is None or self.exitcode >= 0:
-            return None
-        try:
-            return signal.Signals(-self.exitcode).name
-        except ValueError:
-            return f"signal {-self.exitcode}"
+        return None if self.exitcode is None or self.exitcode >= 0 else _signal_name(-self.exitcode)
 
     def __str__(self) -> str:
         who = "A worker" if self.worker is None else f"Worker {self.worker}"
@@ -203,6 +200,27 @@ class RemoteError(CelestialFlowError):
     def __str__(self) -> str:
         text = f"{self.type_name}: {self.text}"
         return f"{text} (the original exception could not be sent: {self.reason})" if self.reason else text
+
+
+class CommandFailed(CelestialFlowError):
+    """A program that ``celestialflow run --command`` ran for a task ended with another exit code than 0.
+
+    Args:
+        command: The program with its arguments, as a shell would take it.
+        exitcode: As in ``subprocess``: the exit status, or minus the number of the signal.
+        stderr: The end of what it wrote on stderr.
+    """
+
+    def __init__(self, command: str, exitcode: int, stderr: str = "") -> None:
+        super().__init__(command, exitcode, stderr)
+        self.command = command
+        self.exitcode = exitcode
+        self.stderr = stderr
+
+    def __str__(self) -> str:
+        how = f"exited with code {self.exitcode}" if self.exitcode >= 0 else f"got {_signal_name(-self.exitcode)}"
+        said = self.stderr.strip().splitlines()[-3:]
+        return f"{self.command} {how}" + (": " + "\n".join(said) if said else ".")
 
 
 class HookError(CelestialFlowError):
@@ -317,3 +335,10 @@ class RunInProgress(CelestialFlowError, RuntimeError):
 
 class InvalidTransition(CelestialFlowError, RuntimeError):
     """An event reached a task in a state that does not allow it: a bug in the engine or in an executor."""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -10,14 +10,14 @@ import subprocess
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError as FutureCancelledError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from celestialflow_core import Backoff, RunInProgress, TaskManager, hookimpl
+from celestialflow_core import Backoff, RunInProgress, TaskGraph, TaskManager, TooManyErrors, WorkerSetupError, hookimpl
 from celestialflow_core.testing import wait_until
 
 
@@ -130,6 +130,89 @@ def test_keyboard_interrupt_in_a_hook_ends_the_run_with_an_account(mode: Any, ho
     assert manager.counts.running == manager.counts.pending == 0
 
 
+def broken_source() -> Iterator[int]:
+    """Two tasks, and then an error."""
+    yield 1
+    yield 2
+    raise LookupError("no more tasks")
+
+
+def broken_setup() -> None:
+    """The set-up of a worker that never works."""
+    raise LookupError("no model")
+
+
+class BrokenAtTheEnd(TaskManager[Any, Any]):
+    """Its runs end with an error of its own."""
+
+    def process_result_dict(self) -> Any:
+        """Fails."""
+        raise LookupError("no place for results")
+
+
+@pytest.mark.parametrize(
+    ("kind", "tasks", "options", "expected"),
+    [
+        (TaskManager, lambda: range(3), {}, None),
+        (TaskManager, lambda: [3], {}, None),
+        (TaskManager, lambda: [3], {"stop": 1}, TooManyErrors),
+        (TaskManager, broken_source, {}, LookupError),
+        (BrokenAtTheEnd, lambda: range(3), {}, LookupError),
+    ],
+    ids=["whole", "failed task", "stop rule", "iterable", "override"],
+)
+def test_plugin_learns_what_the_run_raises(mode: Any, kind: Any, tasks: Any, options: Any, expected: Any) -> None:
+    """on_finish is given the error that ``start`` raises, and None where it raises none."""
+    given: list[BaseException | None] = []
+
+    class Plugin:
+        @hookimpl
+        def on_finish(self, error: BaseException | None) -> None:
+            given.append(error)
+
+    manager = mode.manager(raiser(LookupError), kind, plugins=[Plugin()], **options)
+    if expected is None:
+        manager.start(tasks())
+        assert given == [None]
+        return
+    with pytest.raises(expected):
+        manager.start(tasks())
+    (error,) = given
+    assert type(error) is expected
+
+
+@pytest.mark.parametrize("mode", ["thread", "process"], indirect=True)
+def test_plugin_learns_that_workers_could_not_be_set_up(mode: Any) -> None:
+    """A run that had begun, and whose workers fail then, ends for plugins too."""
+    given: list[BaseException | None] = []
+
+    class Plugin:
+        @hookimpl
+        def on_finish(self, error: BaseException | None) -> None:
+            given.append(error)
+
+    with pytest.raises(WorkerSetupError):
+        mode.manager(abs, plugins=[Plugin()], worker_setup=broken_setup).start(range(3))
+    assert [type(error) for error in given] == [WorkerSetupError]
+
+
+def test_plugins_of_a_graph_learn_what_the_graph_raises() -> None:
+    """Every manager of the graph is told of the same error, also the one whose tasks were all well."""
+    given: list[BaseException | None] = []
+
+    class Plugin:
+        @hookimpl
+        def on_finish(self, error: BaseException | None) -> None:
+            given.append(error)
+
+    first: TaskManager[int, int]
+    second: TaskManager[int, int]
+    first, second = (TaskManager(abs, name=name, plugins=[Plugin()], log_dir=None) for name in ("first", "second"))
+    with pytest.raises(LookupError) as caught:
+        TaskGraph(log_dir=None).connect(first, second).start({first: broken_source()})
+    assert given == [caught.value, caught.value]
+
+
 @pytest.mark.parametrize("hook", ["on_start", "on_finish", "on_success", "on_error", "on_duplicate", "on_retry"])
 def test_hook_that_raises_is_counted_and_disturbs_nobody(hook: str) -> None:
     """The other plugins are told all the same."""
@@ -175,7 +258,7 @@ def test_broken_override_at_the_end_is_raised_when_all_is_released(mode: Any) ->
 
 SCRIPT = """
 import json, sys, time, threading, signal
-from celestialflow_core import Backoff, RunInProgress, TaskManager, hookimpl
+from celestialflow_core import Backoff, RunInProgress, TaskGraph, TaskManager, TooManyErrors, WorkerSetupError, hookimpl
 
 mode, seconds, grace, how = sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
 if mode == "async":

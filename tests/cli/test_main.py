@@ -44,7 +44,7 @@ class Breaks:
 def test_plugin_adds_a_command(invoke: Any) -> None:
     """A command of a plugin is run and is in the help."""
     assert invoke("hello", adds=Adds()).output == "hello from a plugin\n"
-    assert "hello    Greet." in invoke("--help", adds=Adds()).output
+    assert "hello       Greet." in invoke("--help", adds=Adds()).output
 
 
 @pytest.mark.parametrize("error", [ValueError("oh no"), SystemExit(9)], ids=repr)

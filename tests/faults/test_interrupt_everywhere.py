@@ -183,9 +183,9 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     begun: list[Any] = []
     done = Core.done
 
-    def noted(self: Core, stage: Any, workers: Any) -> None:
+    def noted(self: Core, stage: Any) -> None:
         begun.append(stage)
-        done(self, stage, workers)
+        done(self, stage)
 
     monkeypatch.setattr(Core, "done", noted)
     return begun

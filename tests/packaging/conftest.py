@@ -2,7 +2,7 @@
 
 The environment has the wheel of the core and its run-time dependencies, which are linked to the running environment's;
 nothing else, so that neither the checkout nor other plugins are in sight. A third-party distribution is installed into
-a folder of its own, and is there for those programs that are started with it.
+a folder of its own, and is there for those programs that are started with it. So is one of ours, under plugins/.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = Path(__file__).parent / "distributions"
+PLUGINS = ROOT / "plugins"
 
 
 class Environment:
@@ -31,8 +32,8 @@ class Environment:
         self._installed: dict[str, Path] = {}
         venv.create(folder / "venv", with_pip=True)
         (site,) = (folder / "venv").glob("lib/python*/site-packages")
-        for path in dependencies(ROOT):
-            (site / path.name).symlink_to(path)
+        declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+        link(files_of(declared), site)
         pip = [str(self._bin / "python"), "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
         self._install = [*pip, "--disable-pip-version-check"]
         # Where the tests run on a built wheel there is no source to build another from, and that one is to be tested.
@@ -48,13 +49,28 @@ class Environment:
         """Run the console script with the distributions *plugins*."""
         return self._run([str(self._bin / "celestialflow"), *arguments], plugins, environ)
 
+    def pytest(self, folder: Path, distribution: str) -> subprocess.CompletedProcess[str]:
+        """Run the tests in *folder* with pytest, and with *distribution*."""
+        library = self._folder / "pytest"
+        if not library.exists():
+            library.mkdir()
+            link(files_of(["pytest"]), library)
+        command = [str(self._bin / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
+        return self._run(command, (distribution,), {}, library)
+
+    def install(self, project: Path) -> None:
+        """Build the wheel of *project*, and install it as the distribution of that name."""
+        site = self._folder / project.name
+        check([*self._install, "--target", str(site), str(self._wheel(project))])
+        self._installed[project.name] = site
+
     def _run(
-        self, command: list[str], distributions: tuple[str, ...], environ: dict[str, str]
+        self, command: list[str], distributions: tuple[str, ...], environ: dict[str, str], *libraries: Path
     ) -> subprocess.CompletedProcess[str]:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("CELESTIALFLOW", "PYTHON"))
         }
-        path = os.pathsep.join(str(self._site(name)) for name in distributions)
+        path = os.pathsep.join(map(str, [*map(self._site, distributions), *libraries]))
         return subprocess.run(
             command,
             env={**inherited, "PYTHONPATH": path, "COLUMNS": "200", **environ},
@@ -68,9 +84,7 @@ class Environment:
     def _site(self, name: str) -> Path:
         """The folder into which the distribution *name* is installed, which happens once."""
         if name not in self._installed:
-            site = self._folder / name
-            check([*self._install, "--target", str(site), str(self._wheel(DISTRIBUTIONS / name))])
-            self._installed[name] = site
+            self.install(PLUGINS / name if (PLUGINS / name).is_dir() else DISTRIBUTIONS / name)
         return self._installed[name]
 
     def _wheel(self, project: Path) -> Path:
@@ -88,10 +102,15 @@ def check(command: list[str], folder: Path | None = None) -> None:
         pytest.fail(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
 
-def dependencies(project: Path) -> set[Path]:
-    """What the run-time dependencies of *project* consist of in the running environment, as files and folders."""
-    declared = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    wanted = [named(line) for line in declared]
+def link(paths: set[Path], folder: Path) -> None:
+    """Let *folder* have *paths*."""
+    for path in paths:
+        (folder / path.name).symlink_to(path)
+
+
+def files_of(requirements: list[str]) -> set[Path]:
+    """What *requirements*, and what they require, consist of in the running environment, as files and folders."""
+    wanted = [named(line) for line in requirements]
     found: set[Path] = set()
     seen: set[str] = set()
     while wanted:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+CORE = ["async", "jsonl", "process", "serial", "sqlite", "thread"]
 BROKEN = (
     "celestialflow-broken",
     "celestialflow-twin-one",
@@ -38,11 +39,11 @@ def listed(environment: Any, *plugins: str, **environ: str) -> tuple[int, dict[s
 
 
 def test_wheel_of_the_core_has_its_plugins(environment: Any) -> None:
-    """The four executors are found by the metadata of the wheel, with its version."""
+    """The executors and sinks are found by the metadata of the wheel, with its version."""
     code, plugins, problems = listed(environment)
 
     assert (code, problems) == (0, [])
-    assert sorted(plugins) == ["async", "process", "serial", "thread"]
+    assert sorted(plugins) == CORE
     assert {("celestialflow-core", True)} == {
         (plugin["distribution"], bool(plugin["version"])) for plugin in plugins.values()
     }
@@ -121,7 +122,7 @@ def test_command_lists_everything_with_every_plugin_broken(environment: Any) -> 
 
     assert code == 1
     assert {name: plugin["state"] for name, plugin in plugins.items()} == {
-        **dict.fromkeys(["async", "process", "serial", "thread", "echo", "twin-one", "twin-two", "unmarked"], "active"),
+        **dict.fromkeys([*CORE, "echo", "twin-one", "twin-two", "unmarked"], "active"),
         **dict.fromkeys(["broken", "typo"], "failed"),
     }
     assert plugins["broken"]["reason"] == (

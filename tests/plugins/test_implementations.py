@@ -34,7 +34,7 @@ def test_specs_are_the_hooks_of_the_design() -> None:
         "get_args": ("manager", "task"),
         "on_duplicate": ("manager", "outcome"),
         "on_error": ("manager", "outcome"),
-        "on_finish": ("manager", "summary"),
+        "on_finish": ("manager", "summary", "error"),
         "on_retry": ("manager", "task", "error", "attempt", "delay"),
         "on_start": ("manager",),
         "on_success": ("manager", "outcome"),

@@ -89,7 +89,7 @@ def test_wrapper_is_called_through_pluggy() -> None:
     hooks = resolve(with_plugins(Timing(), Watching()))
 
     (hook,) = hooks.on_finish
-    hook.call("manager", "summary")
+    hook.call("manager", "summary", None)
     assert seen == ["before summary", ("manager", "summary"), "after summary"]
     assert hook.plugin == "Timing, Watching"
 

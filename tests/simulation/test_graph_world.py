@@ -23,6 +23,18 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import pytest
+from tests.simulation.graph_script import (
+    NOTHING,
+    THING,
+    EdgeScript,
+    Key,
+    Model,
+    NoArguments,
+    Row,
+    Spoiled,
+    draw_script,
+)
+from tests.simulation.scripted import WorldExecutor, seeds
 
 from celestialflow_core import (
     Backoff,
@@ -36,20 +48,9 @@ from celestialflow_core import (
     hookimpl,
 )
 from celestialflow_core._driver.run import Run
+from celestialflow_core._driver.stage import Stage
 from celestialflow_core.executors import Call, Result
 from celestialflow_core.graph import Family, _launch
-from tests.simulation.graph_script import (
-    NOTHING,
-    THING,
-    EdgeScript,
-    Key,
-    Model,
-    NoArguments,
-    Row,
-    Spoiled,
-    draw_script,
-)
-from tests.simulation.scripted import WorldExecutor, seeds
 
 SEEDS = 1000
 SOAK = 20_000
@@ -178,6 +179,11 @@ class CheckedRun(Run):
         wait = super().advance()
         self.world.look(wait)
         return wait
+
+    def take(self, stage: Stage, tasks: Sequence[Any]) -> None:
+        """Tasks of a source."""
+        self.world.look_at_room(len(tasks))
+        super().take(stage, tasks)
 
 
 class GraphWorld:
@@ -360,10 +366,10 @@ class GraphWorld:
             moving = any(stage.engine.running or (stage.open_sources and run.wants(stage)) for stage in run.stages)
             assert moving, f"the run stands still: {self._where()}"
         if self.script.acyclic and not self.script.gathers and not self.staged and self.max_in_flight:
-            exploding = Counter(target for edge in self.script.edges if edge.each for target in edge.targets)
-            # Each edge that explodes results has as many items ready as the stage behind it could run.
+            # Of each edge a stage takes as many tasks at a time as it could run; duplicates among them settle at once.
+            edges = Counter(target for edge in self.script.edges for target in edge.targets)
             most = self.max_in_flight
-            most += sum(executor.slots * max(1, exploding[stage]) for stage, executor in enumerate(self.executors))
+            most += sum(executor.slots * max(1, edges[stage]) for stage, executor in enumerate(self.executors))
             alive = self._alive()
             assert alive <= most, f"{alive} tasks are alive, and {most} may be: {self._where()}"
         if self.dice.random() < 0.02:
@@ -374,6 +380,13 @@ class GraphWorld:
             assert self.graph.to_mermaid()
             for pulled in self.pulled.values():
                 assert self.graph.story(pulled[0] if pulled else None)
+
+    def look_at_room(self, new: int) -> None:
+        """A source is only asked for what the run has room for."""
+        if self.max_in_flight and not self.script.gathers and not self.staged and self.driver.ending is None:
+            alive = self._alive()
+            if alive + new > self.max_in_flight:
+                self.problem = AssertionError(f"{new} more tasks were taken, {alive} are alive: {self._where()}")
 
     def look_before(self, begun: int) -> None:
         """When a stage of a staged graph begins, all before it have ended."""

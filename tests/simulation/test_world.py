@@ -20,10 +20,10 @@ from typing import Any
 
 import attrs
 import pytest
+from tests.simulation.scripted import WorldExecutor, seeds
 
 from celestialflow_core import Backoff, Stop, TaskAbandoned, TaskManager, TooManyErrors, WorkerSetupError, hookimpl
 from celestialflow_core.executors import Call, Result
-from tests.simulation.scripted import WorldExecutor, seeds
 
 SEEDS = 1000
 SOAK = 100_000

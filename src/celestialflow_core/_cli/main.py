@@ -1,52 +1,72 @@
 """The group of all commands, and its entry point.
 
-The commands of the core are there at once. Plugins are asked for theirs (hook ``register_commands``) only when a
-command is looked up that the core does not have, and for ``--help``; each in its own try. So ``--version``, ``plugins``
-and ``--help`` work whatever is installed.
+A command of the core is imported when it is looked up; what it needs, when it runs. Plugins are asked for theirs (hook
+``register_commands``) only when a command is looked up that the core does not have, and for ``--help``; each in its own
+try. So ``--version``, ``plugins`` and ``--help`` work whatever is installed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from celestialflow_core._cli.plugins import plugins
-from celestialflow_core.plugins.registry import Registry
-from celestialflow_core.plugins.resolve import implementations
+from celestialflow_core._cli.ending import endings
+from celestialflow_core._cli.glance import any_plugins
+
+if TYPE_CHECKING:
+    from celestialflow_core.plugins.registry import Registry
 
 __all__ = ["Commands", "command_line", "main"]
+
+
+CORE = ("run", "results", "failures", "retry", "merge", "new-plugin", "plugins")
+"""The commands of the core: each is what a module of this package calls by its own name."""
 
 
 class Commands(click.Group):
     """A group that asks the plugins for commands when it needs them.
 
     Args:
-        load_plugins: Gives the plugins.
+        load_plugins: Gives the plugins; None: the installed ones, which are not loaded where there are none.
     """
 
-    def __init__(self, *args: Any, load_plugins: Callable[[], Registry], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, load_plugins: Callable[[], Registry] | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._load_plugins = load_plugins
         self._asked = False
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands, for ``--help``."""
+        """The names of all commands, for ``--help``: the core's, in the order in which they are needed, first."""
         self._ask_plugins()
-        return super().list_commands(ctx)
+        return [*CORE, *sorted(self.commands)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command called *cmd_name*; the core's own cannot be replaced."""
+        if cmd_name in CORE:
+            name = cmd_name.replace("-", "_")
+            command: click.Command = getattr(import_module(f"celestialflow_core._cli.{name}"), name)
+            return command
         if cmd_name not in self.commands:
             self._ask_plugins()
         return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and end with the exit code of whatever comes out of it."""
+        with endings():
+            return super().invoke(ctx)
 
     def _ask_plugins(self) -> None:
         if self._asked:
             return
         self._asked = True
-        registry = self._load_plugins()
+        if self._load_plugins is None and not any_plugins():
+            return
+        from celestialflow_core.plugins.resolve import implementations
+
+        registry = (self._load_plugins or _installed)()
         for text in registry.failures:
             _warn(text)
         for hook in implementations(registry, "register_commands"):
@@ -57,36 +77,45 @@ class Commands(click.Group):
                 _warn(f"The commands of plugin {hook.plugin!r} are left out: {type(error).__name__}: {error}")
                 continue
             for name, command in given.commands.items():
-                if name in self.commands:
+                if name in CORE or name in self.commands:
                     _warn(f"The command {name!r} of plugin {hook.plugin!r} is left out: there is one of this name.")
                 else:
                     self.add_command(command, name)
 
 
-def command_line(load_plugins: Callable[[], Registry] = Registry.load) -> Commands:
-    """The command line, with the plugins that *load_plugins* gives."""
+def command_line(load_plugins: Callable[[], Registry] | None = None) -> Commands:
+    """The command line, with the plugins that *load_plugins* gives, or the installed ones."""
     group = Commands(
         "celestialflow",
         load_plugins=load_plugins,
         help=(
             "Run one function over a pile of tasks, and see what the installed plugins add.\n\n"
-            "Exit codes: 0 all is well, 1 something failed, 2 wrong usage.\n\n"
-            "\b\nExamples:\n  celestialflow plugins\n  celestialflow plugins --help"
+            "Exit codes: 0 all succeeded, 1 something failed, 2 wrong usage, 3 stopped by a rule, 4 the run itself "
+            "failed, 130 interrupted.\n\n"
+            "\b\nExamples:\n"
+            "  celestialflow run math:sqrt 1 4 9\n"
+            "  celestialflow run job:fetch -a urls.txt --mode thread -j 50 --store results.db --resume\n"
+            "  celestialflow run --help"
         ),
-        context_settings={"help_option_names": ["-h", "--help"], "obj": load_plugins},
+        context_settings={"help_option_names": ["-h", "--help"], "obj": load_plugins or _installed},
     )
     group.params.append(
         click.Option(
             ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
         )
     )
-    group.add_command(plugins)
     return group
 
 
 def main() -> None:
     """The console script."""
     command_line().main(prog_name="celestialflow")
+
+
+def _installed() -> Registry:
+    from celestialflow_core.plugins.registry import Registry
+
+    return Registry.load()
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

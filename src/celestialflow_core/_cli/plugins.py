@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from celestialflow_core.plugins.implementations import SPECS
-from celestialflow_core.plugins.loading import PluginInfo
-from celestialflow_core.plugins.registry import Registry
-from celestialflow_core.plugins.resolve import implementations
+if TYPE_CHECKING:
+    from celestialflow_core.plugins.loading import PluginInfo
+    from celestialflow_core.plugins.registry import Registry
 
 __all__ = ["plugins"]
 
@@ -35,10 +32,15 @@ def plugins(load_plugins: Callable[[], Registry], as_json: bool, show_all: bool,
     The order is that of registration; hooks are called in the opposite order, the last plugin first, unless an
     implementation asks for another place (see --hooks). Exits with 1 if a plugin failed.
     """
+    from celestialflow_core.plugins.implementations import SPECS
+    from celestialflow_core.plugins.resolve import implementations
+
     registry = load_plugins()
     shown = [info for info in registry.plugins if show_all or info.state != "disabled"]
     order = {hook: [found.plugin for found in implementations(registry, hook)] for hook in sorted(SPECS)}
     if as_json:
+        import json
+
         click.echo(json.dumps({
             "plugins": [_as_dict(info) for info in shown],
             "hooks": {hook: names for hook, names in order.items() if names},
@@ -81,6 +83,9 @@ def _order_rows(order: dict[str, list[str]]) -> Iterable[tuple[str, ...]]:
 
 def _remarks(registry: Registry, show_all: bool) -> Iterable[str]:
     """What is wrong, in sentences, below the table."""
+    import shutil
+    import textwrap
+
     width = max(60, shutil.get_terminal_size().columns)
     disabled = [info for info in registry.plugins if info.state == "disabled"]
     texts = [f"FAILED  {text}" for text in registry.failures]
@@ -98,6 +103,9 @@ def _remarks(registry: Registry, show_all: bool) -> Iterable[str]:
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
     """Columns as wide as their widest cell; the last one is wrapped at the width of the terminal."""
+    import shutil
+    import textwrap
+
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     indent = sum(widths) + 2 * len(widths)
     width = max(indent + 24, shutil.get_terminal_size().columns)

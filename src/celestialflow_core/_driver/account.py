@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from celestialflow_core._driver.results import Results
 from celestialflow_core._observe.interface import Settled
 from celestialflow_core._outcome import ErrorGroup, Outcome, SlowTask
-from celestialflow_core._text import text_of
-from celestialflow_core.errors import RemoteError
-from celestialflow_core.executors.frames import traceback_of
+from celestialflow_core._text import place_of, qualified_name, text_of
 
-__all__ = ["Account", "place_of"]
+__all__ = ["Account"]
 
 SLOWEST = 5
 MOST_KINDS = 256  # kinds of errors that are told apart; the rest are one more kind
-_PLACE = re.compile(r'^ *File "(?P<file>[^"\n]*)", line (?P<line>\d+)', re.MULTILINE)
 
 
 class _Group:
@@ -110,27 +106,3 @@ class Account:
 
 def _duration(row: tuple[float, int, Any, int | None]) -> float:
     return row[0]
-
-
-def qualified_name(error: BaseException) -> str:
-    """The exception's type as people write it: "ValueError", "json.decoder.JSONDecodeError"."""
-    if isinstance(error, RemoteError):
-        return error.type_name
-    kind = type(error)
-    return (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    )
-
-
-def place_of(error: BaseException, text: str | None) -> str | None:
-    """Where *error* was raised, as "file.py:12"; of a remote one, where the text of its traceback says."""
-    if text is not None:
-        places = _PLACE.findall(text)
-        if places:
-            return ":".join(places[-1])
-    traceback = traceback_of(error)
-    if traceback is None:
-        return None
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"

@@ -56,6 +56,7 @@ def _admit(stage: Stage, ids: Sequence[int], tasks: Sequence[Any], now: float) -
 def refuse(stage: Stage, task: Any, error: BaseException, kin: Any, now: float) -> None:
     """Take in a task that fails at once, with *error*: what should have made it of a result has failed."""
     id = stage.number([task], None if kin is None else [kin])[0]
+    stage.load.stirred.add(stage.place)
     if stage.stored is not None:
         stage.keys[id] = None  # it has no stable key
     stage.engine.refuse(id, now)

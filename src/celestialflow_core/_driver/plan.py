@@ -77,9 +77,10 @@ class Plan:
         except BaseException as raised:
             error = error or raised
             summary = self.summarise()
+        ended_by = error
         for stage in self.run.stages:
             try:
-                stage.customs.tell("on_finish", self.summary_of(stage))
+                stage.customs.tell("on_finish", self.summary_of(stage), ended_by)
             except BaseException as raised:
                 error = error or raised
         unfinished = self.finish_observers()  # always: an observer holds a log handler, a bar
@@ -92,6 +93,7 @@ class Plan:
             The first error, if one raised.
         """
         first: BaseException | None = None
+        # Bars of several stages stay on the screen in the order in which they end.
         watched = [*[(stage, stage.observers) for stage in self.run.stages], (None, self.observers)]
         for stage, observers in watched:
             for observer in reversed(observers):

@@ -99,7 +99,10 @@ class Run:
         self._grace = grace
         self._schedule = schedule
         self.storage = storage
-        self._deepest_first = tuple(reversed(stages))
+        for place, stage in enumerate(stages):
+            stage.place = place
+            for channel in stage.inputs:
+                channel.place = place
         self._parts: deque[tuple[Stage, Successes | Result]] = deque()
         self._before = (0, 0)
         self._failed_in_a_row = 0
@@ -125,8 +128,10 @@ class Run:
             again = self._schedule(now, room)
         room = self.room() if len(self.stages) > 1 else 0
         due: float | None = None
-        for stage in self._deepest_first:
+        for place in sorted(self.load.stirred, reverse=True):  # the deepest first
+            stage = self.stages[place]
             if stage.quiet:
+                self.load.stirred.discard(place)
                 continue
             engine = stage.engine
             if engine.waiting:
@@ -179,6 +184,7 @@ class Run:
         """Take in *tasks* that were pulled for *stage*, and hand them on to its executor."""
         now = monotonic()
         admit(stage, tasks, now)
+        self.load.stirred.add(stage.place)
         stage.fill(now)
         stage.flush(now)
         self._ask_stop(stage)
@@ -197,7 +203,8 @@ class Run:
             while True:
                 while pending:
                     stage, part = pending.popleft()
-                    touched[id(stage)] = stage
+                    touched[stage.place] = stage
+                    self.load.stirred.add(stage.place)
                     settle(stage, part, now)
                     self._ask_stop(stage)
                 if not inbox:

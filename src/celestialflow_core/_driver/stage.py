@@ -61,6 +61,7 @@ class Stage:
         observers: Log, progress.
         random: Gives a number in [0, 1) for the jitter of each retry.
         outlet: Takes what has settled.
+        place: Which stage of the run it is.
         inputs: Where tasks come from that other stages made.
         open_sources: How many sources may still give it tasks.
         judge: Says what is to come of a result, where that depends on the result; what it raises is the task's error.
@@ -95,6 +96,7 @@ class Stage:
     observers: Sequence[Observer]
     random: Callable[[], float]
     outlet: Outlet
+    place: int = 0
     inputs: list[Channel] = attrs.field(factory=list)
     open_sources: int = 0
     judge: Callable[[Any], Any] | None = None
@@ -245,7 +247,7 @@ class Stage:
         output: str | None = None,
     ) -> Outcome[Any, Any]:
         """The outcome of a task that failed; with the traceback as text, where somebody will see it."""
-        if traceback is None and (self.outlet.wants_outcomes or self.customs.listens("on_error")):
+        if traceback is None and (self.outlet.wants_outcomes or self.stored or self.customs.listens("on_error")):
             from celestialflow_core.executors.tracebacks import traceback_text
 
             traceback = traceback_text(error)

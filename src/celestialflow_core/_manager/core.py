@@ -51,6 +51,8 @@ class Core:
         self.mode = mode
         self.registry = registry
         self.summary: RunSummary | None = None
+        self.target: str | None = None
+        """Where the function is found again, if whoever made the manager knows better than the function."""
         self._base = base
         self._blocks = {"sync": 0, "async": 0}
         self._claim = threading.Lock()

@@ -170,7 +170,7 @@ def launch(
         name=manager.name,
         stages=(manager.name,),
         version=options.version,
-        target=target_of(manager.func),
+        target=core.target or target_of(manager.func),
         resume=options.resume,
         shard=options.shard,
     )

@@ -74,10 +74,16 @@ class Junction:
 
         Ways that take everything keep the same results, those that choose may keep different ones.
         """
-        held = max([way.held() for way in self._whole]) if self._whole else 0
+        whole = others = 0
+        for way in self._whole:
+            results, items = way.held()
+            others += items
+            if results > whole:
+                whole = results
         for way in self._choosy:
-            held += way.held()
-        return held
+            results, items = way.held()
+            others += results + items
+        return whole + others
 
     def close(self) -> None:
         """The run is ending: what settles from now on leaves the graph, and no item is taken any more."""

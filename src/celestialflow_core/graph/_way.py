@@ -43,13 +43,14 @@ class Way:
         self._traces = traces
         self._lanes = range(len(channels))
 
-    def held(self) -> int:
-        """How many results are kept here, at most.
+    def held(self) -> tuple[int, int]:
+        """How many results are kept here, at most, and how many items of results that wait to be taken.
 
         What goes to all targets waits for the slowest of them; what is routed waits for one each.
         """
         lengths = map(len, self.channels)
-        return (sum(lengths) if self.edge.route is not None else max(lengths)) + len(self.springs)
+        waiting = sum(lengths) if self.edge.route is not None else max(lengths)
+        return (len(self.springs), waiting) if self.edge.each else (waiting, 0)
 
     # ------------------------------------------------------------------ which results it takes
 

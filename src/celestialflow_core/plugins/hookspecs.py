@@ -315,14 +315,17 @@ def on_start(manager: Any) -> None:
 
 
 @hookspec
-def on_finish(manager: Any, summary: RunSummary) -> None:
+def on_finish(manager: Any, summary: RunSummary, error: BaseException | None) -> None:
     """Learn that a run is over, however it ended.
 
     When: Once a run, after its last outcome and after what the manager itself does at the end.
 
     Args:
         manager: The ``TaskManager`` of the run.
-        summary: Its ``RunSummary``.
+        summary: Its ``RunSummary``; ``summary.stopped`` says why it ended before the tasks did.
+        error: What the run is about to raise: that of an iterable, of the set-up of a worker, of an override at the
+            end, ``TooManyErrors``, ``KeyboardInterrupt``. None, if it returns. A task that failed is no error of the
+            run. In a graph, that of the graph.
 
     Returns: Nothing; a result is ignored.
 
@@ -333,8 +336,9 @@ def on_finish(manager: Any, summary: RunSummary) -> None:
             total = 0
 
             @hookimpl
-            def on_finish(self, summary):
-                self.total += summary.total
+            def on_finish(self, summary, error):
+                if error is None:
+                    self.total += summary.total
 
         count = Count()
         TaskManager(str.upper, plugins=[count], log_dir=None).start(["a", "b"])

@@ -10,7 +10,7 @@ from typing import Self
 
 from celestialflow_core.errors import SinkError
 from celestialflow_core.sinks import _manifest
-from celestialflow_core.sinks._line_index import Damaged, LineIndex, Window, complete_size, lines_up_to
+from celestialflow_core.sinks._line_index import Damaged, LineIndex, Window, complete_size, last_line, lines_up_to
 from celestialflow_core.sinks._lines import FIRST_START, VERSION, manifest_of, row_of
 from celestialflow_core.sinks._reading import matching
 from celestialflow_core.sinks._rows import Row
@@ -43,7 +43,7 @@ class JsonlReader:
             raise SinkError(self._label, f"{self._path} cannot be read ({error.strerror}).") from error
         try:
             self._size = complete_size(self._fd, os.fstat(self._fd).st_size)
-            self._first = stored_manifest(self._fd, self._label, self._path)
+            self._manifest = stored_manifest(self._fd, self._size, self._label, self._path)
             self._index = LineIndex(self._path, self._fd, self._size)
         except BaseException as error:
             self.__exit__(None, None, None)
@@ -63,7 +63,8 @@ class JsonlReader:
     @property
     def manifest(self) -> Manifest:
         """What the store is of."""
-        return _read_manifest(self._opened().manifest, self._label, self._path)
+        self._opened()
+        return self._manifest
 
     def count(self) -> int:
         """How many tasks the store knows."""
@@ -90,8 +91,8 @@ class JsonlReader:
         return self._index
 
 
-def stored_manifest(fd: int, label: str, path: Path) -> Manifest:
-    """What the file says in its first line that it is of.
+def stored_manifest(fd: int, size: int, label: str, path: Path) -> Manifest:
+    """What the file says that it is of: in its first line, or in the last that says it again.
 
     Raises:
         SinkError: It says nothing of the kind, or it is of another version.
@@ -99,7 +100,8 @@ def stored_manifest(fd: int, label: str, path: Path) -> Manifest:
     line = Window(fd).line_at(0)
     if not line.endswith(b"\n") or not line.startswith(FIRST_START):
         raise SinkError(label, f"{path} is no result store. Give a file of its own.")
-    return _read_manifest(line, label, path)
+    _read_manifest(line, label, path)
+    return _read_manifest(last_line(fd, size, FIRST_START), label, path)
 
 
 def damaged(label: str, path: Path, error: Exception) -> SinkError:

@@ -15,7 +15,7 @@ from typing import Final
 
 from celestialflow_core.sinks._lines import FIRST_START, key_in, key_text
 
-__all__ = ["Damaged", "LineIndex", "Window", "complete_size", "lines_up_to"]
+__all__ = ["Damaged", "LineIndex", "Window", "complete_size", "last_line", "lines_up_to"]
 
 _BLOCK: Final = 1 << 20
 _WINDOW: Final = 1 << 18
@@ -32,7 +32,7 @@ class LineIndex:
 
     Attributes:
         count: How many keys there are.
-        manifest: The last line that says what the store is of.
+        lines: How many lines, of which those that are not the last of their key are superseded.
 
     Raises:
         Damaged: A line is no row.
@@ -42,7 +42,6 @@ class LineIndex:
         self._fd = fd
         self.count = 0
         self.lines = 0
-        self.manifest = b""
         self._slots = 2 * _count_lines(path, size) + 1
         self._table = array("Q", bytes(8)) * self._slots
         self._fill(path, size)
@@ -69,7 +68,6 @@ class LineIndex:
         table, slots, window = self._table, self._slots, Window(self._fd)
         for offset, line in lines_up_to(path, size):
             if line.startswith(FIRST_START):
-                self.manifest = line
                 continue
             if line == b"\n":
                 continue
@@ -144,6 +142,20 @@ def complete_size(fd: int, size: int) -> int:
             return begin + end + 1
         size = begin
     return 0
+
+
+def last_line(fd: int, size: int, start: bytes) -> bytes:
+    """The last complete line of the first *size* bytes that begins with *start*, where the first one does."""
+    needle = b"\n" + start
+    end = size
+    while end > 0:
+        begin = max(0, end - _BLOCK)
+        # As far into the block behind it as a line that begins at its end would show, and never into a torn line.
+        found = _read(fd, min(end + len(needle) - 1, size) - begin, begin).rfind(needle)
+        if found >= 0:
+            return Window(fd).line_at(begin + found + 1)
+        end = begin
+    return Window(fd).line_at(0)
 
 
 def _count_lines(path: Path, size: int) -> int:

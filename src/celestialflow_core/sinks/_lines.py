@@ -105,7 +105,7 @@ def lines_of(rows: Iterable[tuple[Any, ...]]) -> bytes:
                 "error_pickle": None if error_pickle is None else b64encode(error_pickle).decode(),
             }
             known = {field: text for field, text in error.items() if text is not None}
-            what = f'"error",{to_json(known)[1:-1]}'
+            what = f'"error",{to_json(known)[1:-1]}' if known else '"error"'
         if seconds is not None:
             what += f',"seconds":{float(seconds)!r}'
         if worker is not None:

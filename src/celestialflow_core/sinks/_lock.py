@@ -91,7 +91,7 @@ class StoreLock:
 def cannot_write(store: Path, error: OSError) -> str:
     """That *store* cannot be made or written, and what to do."""
     folder = store.parent
-    if not folder.is_dir():
+    if isinstance(error, FileNotFoundError | NotADirectoryError) and not os.path.isdir(folder):
         return f"The folder {folder} does not exist. Make it, or give another path."
     why = error.strerror or type(error).__name__
     return f"{store} cannot be written ({why}). Give a path where this user may write, on a disk with room."

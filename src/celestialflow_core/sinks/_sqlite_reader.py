@@ -33,8 +33,12 @@ class SqliteReader:
         self._manifest: Manifest | None = None
 
     def __enter__(self) -> Self:
-        if not self._path.exists():
-            raise SinkError(self._label, f"There is no store at {self._path}.")
+        try:
+            self._path.stat()
+        except FileNotFoundError:
+            raise SinkError(self._label, f"There is no store at {self._path}.") from None
+        except OSError as error:
+            raise SinkError(self._label, f"{self._path} cannot be read ({error.strerror}).") from error
         self._connection = sqlite3.connect(self._source(), timeout=30.0, isolation_level=None, uri=True)
         try:
             if check_ours(self._connection, self._label):
@@ -88,7 +92,7 @@ class SqliteReader:
         # In a folder that cannot be written, a database in write-ahead mode opens only if it is said to be immutable:
         # which it is, unless there is a log beside it.
         log = self._path.with_name(self._path.name + "-wal")
-        still = not log.exists() and not os.access(self._path.parent, os.W_OK)
+        still = not log.exists() and not os.access(self._path.parent, os.W_OK, effective_ids=True)
         return f"file:{quote(str(self._path))}?{'immutable=1' if still else 'mode=ro'}"
 
     def _failed(self, error: sqlite3.Error) -> SinkError:

@@ -19,9 +19,9 @@ from celestialflow_core.errors import SinkError
 __all__ = ["FileUrl", "name_of", "redacted", "without_secrets"]
 
 _NAME = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*):")
-_USER = re.compile(r"(?P<before>//[^/?#:@]*:)(?P<secret>[^/?#]*)@")
-_USER_ODD = re.compile(r"(?P<before>//[^/?#:@]*:)(?P<secret>.+)@")
-"""The same for a password with a "/", "?" or "#" in it: not a legal URL, but people write it, and it is a secret."""
+_USER = re.compile(r"(?P<before>//[^/?#:]*:)(?P<secret>[^/?#]*)@")
+_USER_ODD = re.compile(r"(?P<before>//[^/?#:]*:)(?P<secret>.*)@", re.DOTALL)
+"""The same for a password with a "/", "?" or "#" in it, as people write it. Hides too much rather than too little."""
 _OPTION = re.compile(
     r"(?P<before>[?&;][^=&;#]*(?:passw|passphrase|pwd|secret|token|key|auth|credential|signature|sig\b)[^=&;#]*=)"
     r"(?P<secret>[^&;#]*)",
@@ -38,9 +38,8 @@ def name_of(url: str) -> str | None:
 
 def redacted(url: str) -> str:
     """*url* for messages, logs and reprs: passwords, tokens and keys are three stars."""
-    url = _OPTION.sub(rf"\g<before>{_STARS}", url)
-    pattern = _USER if _USER.search(url) else _USER_ODD
-    return pattern.sub(rf"\g<before>{_STARS}@", url, count=1)
+    url = _USER_ODD.sub(rf"\g<before>{_STARS}@", url, count=1)
+    return _OPTION.sub(rf"\g<before>{_STARS}", url)
 
 
 def without_secrets(text: str, url: str) -> str:

@@ -138,7 +138,7 @@ class JsonlStore:
         self._size = complete_size(self._fd, size)
         if size and not self._size and not _is_torn_first_line(os.pread(self._fd, len(FIRST_START), 0)):
             raise SinkError(self._url.label, f"{self._path} is no result store. Give a file of its own.")
-        stored = stored_manifest(self._fd, self._url.label, self._path) if self._size else None
+        stored = stored_manifest(self._fd, self._size, self._url.label, self._path) if self._size else None
         if stored is not None:
             _manifest.check(self._url.label, stored, run)
         torn = self._set_aside(size) if size > self._size else ""
@@ -201,4 +201,5 @@ class JsonlStore:
 
 
 def _is_torn_first_line(begin: bytes) -> bool:
-    return FIRST_START.startswith(begin)
+    """Whether a file that begins so, and has no complete line, is one of ours that was killed when it was new."""
+    return len(begin) > len(FIRST_START) // 2 and FIRST_START.startswith(begin)

@@ -27,5 +27,5 @@ def failure(task: Any, error: BaseException, key: str | None = None, **parts: An
 
 
 def value_of(number: int) -> dict[str, Any]:
-    """What the task *number* gives: every third is long enough for a write to be cut in its middle."""
-    return {"number": number, "text": "x" * (number % 3 * 40_000)}
+    """What the task *number* gives: now and then so much that a write may be cut in its middle."""
+    return {"number": number, "text": "x" * (100_000 if number % 50 > 40 else 10)}

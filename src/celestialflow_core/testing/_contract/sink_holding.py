@@ -19,7 +19,7 @@ from celestialflow_core.testing.waiting import wait_until
 
 __all__ = ["HoldingTests"]
 
-Writer = Callable[[int], "subprocess.Popen[str]"]
+Writer = Callable[[int, int], "subprocess.Popen[str]"]
 KILLED_AFTER = (1, 4, 12)
 """Batches that a writer has written when it is killed."""
 
@@ -31,7 +31,7 @@ class HoldingTests(SinkSuite):
         self, new_sink: Callable[[], Sink], writer: Writer
     ) -> None:
         """While another process has the store, opening it is a SinkError that names that process."""
-        holder = writer(-1)
+        holder = writer(0, 0)
         assert _line(holder) == "open"
 
         with pytest.raises(SinkError, match=rf"\b{holder.pid}\b"):
@@ -43,7 +43,7 @@ class HoldingTests(SinkSuite):
 
     def test_dead_holder_blocks_nobody(self, new_sink: Callable[[], Sink], writer: Writer) -> None:
         """A process that was killed with SIGKILL no longer has the store."""
-        holder = writer(-1)
+        holder = writer(0, 0)
         assert _line(holder) == "open"
         holder.kill()
         holder.wait()
@@ -60,6 +60,21 @@ class HoldingTests(SinkSuite):
         sink.close(None)
         self._open_in_time(new_sink).write([success(2)])
 
+    def test_accepted_is_safe_from_the_death_of_the_writer(self, new_sink: Callable[[], Sink], writer: Writer) -> None:
+        """What ``write`` has returned from is in no buffer of the process: after a SIGKILL every row of it is there."""
+        process = writer(0, 3)
+        said = [_line(process) for _ in range(4)]
+        assert said[0] == "open"
+        process.kill()
+        process.wait()
+
+        sink = self._open_in_time(new_sink)
+        if not isinstance(sink, Store):
+            pytest.skip("It is no store: it has no restore().")
+        keys = {digest(number): number for number in range(int(said[-1]) + 10)}
+        found = {keys[key]: record.value for key, record in sink.restore(list(keys)).items()}
+        assert found == {number: value_of(number) for number in range(int(said[-1]))}
+
     @pytest.mark.filterwarnings("ignore:.*last line was incomplete")
     def test_nothing_accepted_is_lost_when_the_writer_is_killed(
         self, new_sink: Callable[[], Sink], writer: Writer
@@ -70,8 +85,8 @@ class HoldingTests(SinkSuite):
         """
         accepted = 0
         for batches in KILLED_AFTER:
-            process = writer(accepted)
-            assert wait_until(lambda process=process: _line(process), self.patience) == "open"
+            process = writer(accepted, -1)
+            assert _line(process) == "open"
             for _ in range(batches):
                 accepted = int(_line(process))
             process.kill()

@@ -91,16 +91,16 @@ class SinkSuite:
         return reopen
 
     @pytest.fixture
-    def writer(self, store_url: str) -> Iterator[Callable[[int], subprocess.Popen[str]]]:
+    def writer(self, store_url: str) -> Iterator[Callable[[int, int], subprocess.Popen[str]]]:
         """Starts a process that opens the test's store, says "open", and writes batches, naming each that is accepted.
 
-        Its argument is the number of the first task; a negative one only holds the store.
+        Its arguments are the number of the first task, and how many batches to write; a negative number has no end.
         """
         started: list[subprocess.Popen[str]] = []
 
-        def start(first: int) -> subprocess.Popen[str]:
+        def start(first: int, batches: int) -> subprocess.Popen[str]:
             environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            command = [sys.executable, "-m", "celestialflow_core.testing._writer", store_url, str(first)]
+            command = [sys.executable, "-m", "celestialflow_core.testing._writer", store_url, str(first), str(batches)]
             started.append(
                 subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             )

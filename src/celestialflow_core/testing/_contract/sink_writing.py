@@ -112,7 +112,7 @@ class WritingTests(SinkSuite):
         assert isinstance(found[digest(2)].error, KeyError)
 
     def test_stages_are_kept_apart(self, sink: Sink, reopened: Callable[[Sink], Store]) -> None:
-        """In a graph the key has the stage behind it: one task in two stages is two rows, whatever a stage is called."""
+        """In a graph the key has the stage behind it: one task of two stages is two rows, whatever these are called."""
         stages = ["fetch", "parse", 'a "quoted\\" näme@x', " "]
         sink.write([success(1, stage, f"{digest(1)}@{stage}", stage=stage) for stage in stages])
 
@@ -187,6 +187,7 @@ class WritingTests(SinkSuite):
                 assert record.error.type_name.endswith(type(error).__name__)
                 assert record.error.text == str(error)
             else:
+                assert record.error is not None
                 assert type(record.error) is type(error)
                 assert record.error.args == error.args
 

@@ -1,0 +1,309 @@
+"""The command line as a program among others: its streams, its signals, its exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from celestialflow_core.testing import wait_until
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.mark.parametrize("mode", ["serial", "thread", "process"])
+def test_what_tasks_print_is_not_among_the_results(command: Start, mode: str) -> None:
+    """What a task, a library below Python, a program that it starts, or its worker writes goes to stderr."""
+    out, err = command("run", "job:loud", "1", "--mode", mode, "-q").communicate(timeout=60)
+
+    assert out == "1\n"
+    for line in ("printed 1", "written", "echoed"):
+        assert line in err
+
+
+def test_what_a_module_prints_is_not_among_the_results(command: Start, job: Path) -> None:
+    """Also what it prints when it is imported."""
+    (job.parent / "chatty.py").write_text("print('hello')\ndef same(x): return x\n")
+
+    out, err = command("run", "chatty:same", "1", "-q").communicate(timeout=60)
+
+    assert (out, err) == ("1\n", "hello\n")
+
+
+def test_results_come_while_the_input_is_open(command: Start) -> None:
+    """Standard input is read as tasks are wanted: a result does not wait for its end."""
+    process = command("run", "job:double", "-a", "-", "-q", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    for number in (1, 2, 3):
+        process.stdin.write(f"{number}\n")
+        process.stdin.flush()
+    assert process.stdout.readline() == "2\n"
+
+    process.stdin.close()
+    assert process.stdout.read() == "4\n6\n"  # and not communicate(), which knows nothing of what readline() took
+    assert process.wait(60) == 0
+
+
+def test_endless_input_is_not_read_ahead(command: Start) -> None:
+    """With a reader that wants three lines, an endless input is left where it is."""
+    with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as endless:
+        process = command("run", "job:same", "-a", "-", "-q", "--json", stdin=endless.stdout)
+        assert endless.stdout is not None
+        assert process.stdout is not None
+        endless.stdout.close()
+        process.stdout.readline()
+        process.stdout.close()
+        process.wait(timeout=60)
+        assert process.returncode == 141
+        assert endless.wait(timeout=60) == -signal.SIGPIPE
+
+
+@pytest.mark.parametrize("mode", ["serial", "thread", "process"])
+def test_reader_that_goes_ends_the_run_quietly(command: Start, mode: str) -> None:
+    """A broken pipe is 141, as of any program in a pipe, without a word; and no worker stays."""
+    process = command("run", "job:same", *map(str, range(3000)), "--mode", mode, "--no-progress")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+
+    said = process.stderr.read()
+
+    assert process.wait(timeout=60) == 141
+    assert said == ""
+
+
+def test_output_that_cannot_be_written_fails_the_run(command: Start) -> None:
+    """A full disk behind standard output is 4, and says so."""
+    with open("/dev/full", "w") as full:
+        process = command("run", "job:double", "1", stdout=full)
+        _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 4
+    assert "The results cannot be written to standard output: No space left on device." in err
+
+
+def test_closed_streams_are_no_reason_to_fail(command: Start) -> None:
+    """Without a standard output or error the run goes to its end, and tells by its exit code."""
+    for closed in ("1>&-", "2>&-", "1>&- 2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}', "sh", *_argv(command, "run", "job:odd_fails", "1", "2")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stdout == ("" if "1>" in closed else "2\n")
+
+
+def _argv(command: Start, *arguments: str) -> list[str]:
+    probe = command("--version")
+    probe.communicate(timeout=60)
+    assert isinstance(probe.args, list)
+    return ["env", f"PYTHONPATH={_home()}", *map(str, probe.args[:-1]), *arguments]
+
+
+def _home() -> str:
+    import celestialflow_core
+
+    return str(Path(celestialflow_core.__file__).parents[1])
+
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+def began(job: Path, seconds: float) -> None:
+    assert wait_until((job.parent / f"began-{seconds}").exists, seconds=60)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("mode", ["serial", "thread", "process"])
+def test_signal_ends_the_run_gently(command: Start, job: Path, number: int, mode: str) -> None:
+    """SIGTERM as Ctrl-C: nothing new begins, what is done is printed, all is released, and the exit code is 130."""
+    process = command(
+        "run",
+        "job:sleep",
+        "0",
+        "1",
+        "300",
+        "2",
+        "--mode",
+        mode,
+        "--grace",
+        "0.1",
+        *(("-j", "1") if mode != "serial" else ()),
+    )
+    began(job, 300)
+    process.send_signal(number)
+
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert out == "0\n1\n"
+    assert "2 ok" in err
+    assert "Interrupted." in err
+    assert "Traceback" not in err
+    assert not (job.parent / "began-2").exists()
+
+
+def test_what_runs_has_its_grace(command: Start, job: Path) -> None:
+    """A task that ends soon after the signal still has its result."""
+    process = command("run", "job:sleep", "1.5", "--mode", "thread", "--json")
+    began(job, 1.5)
+    process.send_signal(signal.SIGTERM)
+
+    out, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert '"value": 1.5' in out
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_second_signal_ends_the_run_at_once(command: Start, job: Path, number: int) -> None:
+    """Without the rest of the grace, which is longer than this test may take."""
+    process = command("run", "job:sleep", "300", "--mode", "process", "--grace", "300")
+    began(job, 300)
+    process.send_signal(number)
+    ended = threading.Event()
+    again = threading.Thread(target=_press_until, args=(process, ended))
+    again.start()
+    try:
+        process.communicate(timeout=60)
+    finally:
+        ended.set()
+        again.join()
+
+    assert process.returncode == 130
+
+
+def _press_until(process: subprocess.Popen[str], ended: threading.Event) -> None:
+    """Send SIGTERM now and then: two signals that come at once may count as one."""
+    while not ended.wait(0.3):
+        process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_reaches_a_run_that_waits_for_input(command: Start, number: int) -> None:
+    """A run whose input is silent ends as well."""
+    process = command("run", "job:double", "-a", "-", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("1\n2\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "2\n"
+    process.send_signal(number)
+
+    assert process.wait(timeout=60) == 130
+
+
+def test_sigterm_works_in_the_background(command: Start, job: Path) -> None:
+    """Where a shell has had SIGINT ignored, SIGTERM drains all the same, and SIGINT still does nothing."""
+    process = command(
+        "run", "job:sleep", "2", "300", "--grace", "0", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    )
+    began(job, 2)
+    process.send_signal(signal.SIGINT)
+    began(job, 300)
+    process.send_signal(signal.SIGTERM)
+
+    out, _ = process.communicate(timeout=60)
+
+    assert (out, process.returncode) == ("2\n", 130)
+
+
+def test_interrupted_run_goes_on(command: Start, job: Path) -> None:
+    """What was done before the signal is in the store, and is not run again."""
+    process = command("run", "job:sleep", "0", "300", "--store", "a.db", "--grace", "0")
+    began(job, 300)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    (job.parent / "began-0").unlink()
+
+    process = command("run", "job:sleep", "0", "--store", "a.db", "--resume")
+    out, err = process.communicate(timeout=60)
+
+    assert (out, process.returncode) == ("0\n", 0)
+    assert "1 restored" in err
+    assert not (job.parent / "began-0").exists()
+
+
+def test_lines_stand_above_the_bar(command: Start) -> None:
+    """On a terminal a result and a failure each have a line of their own, and the bar is drawn again below."""
+    near, far = os.openpty()
+    process = command("run", "job:odd_fails", "1", "2", "--progress", stdout=far, stderr=far)
+    os.close(far)
+    shown = b""
+    with open(near, "rb", buffering=0) as terminal:
+        try:
+            while data := terminal.read(4096):
+                shown += data
+        except OSError:  # what a terminal says when the other side has gone
+            pass
+
+    assert process.wait(timeout=60) == 1
+    drawn = [line.rpartition("\r")[2] for line in shown.decode().replace("\r\n", "\n").splitlines()]
+    assert "2" in drawn
+    assert "Failed: 1: ValueError: 1 is odd" in drawn
+    assert "2/2" in shown.decode()
+
+
+def test_second_run_on_a_store_is_refused(command: Start, job: Path) -> None:
+    """With the number of the process that holds it."""
+    first = command("run", "job:sleep", "300", "--store", "a.db")
+    began(job, 300)
+
+    second = command("run", "job:sleep", "0", "--store", "a.db")
+    _, err = second.communicate(timeout=60)
+
+    assert second.returncode == 4
+    assert str(first.pid) in err
+
+
+def test_help_is_quick() -> None:
+    """--help loads no plugin machinery, no executor, nothing that a run needs."""
+    code = (
+        "import sys\n"
+        "from celestialflow_core._cli.main import main\n"
+        "sys.argv = ['celestialflow', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "retry" in done.stdout
+    loaded = set(done.stderr.split())
+    heavy = {"pluggy", "attrs", "attr", "importlib.metadata", "asyncio", "sqlite3", "loguru", "tqdm", "json", "csv"}
+    assert not loaded & heavy
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("celestialflow re", {"results", "retry"}),
+        ("celestialflow run --mo", {"--mode"}),
+        ("celestialflow run --mode th", {"thread"}),
+        ("celestialflow run --format ", {"txt", "jsonl", "csv"}),
+    ],
+)
+def test_shell_completes(words: str, offered: set[str]) -> None:
+    """Commands, options, their choices, and the installed executors."""
+    environ = {
+        **os.environ,
+        "_CELESTIALFLOW_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
+    code = "from celestialflow_core._cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+
+    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == offered

@@ -330,6 +330,8 @@ def test_resumed_graph_goes_on_from_what_was_reached() -> None:
     assert ran == []
     assert again.restored == 7
     assert len(indexer.success_dict) == 1
+    assert graph.story(0).splitlines()[:2] == ["start 0 of 0: restored", "  fetch 1: restored"]
+    assert '"start<br/>0 ok, 1 restored"' in graph.to_mermaid()
 
 
 def test_graph_refuses_options_of_stores_in_its_managers() -> None:

@@ -22,12 +22,12 @@ class Tally:
         now: The time of the start, in seconds of a clock that does not jump.
     """
 
-    __slots__ = ("_last", "_ran", "_seconds", "failed", "n", "ok", "retried", "started", "total")
+    __slots__ = ("_last", "_ran", "_seconds", "failed", "n", "ok", "restored", "retried", "started", "total")
 
     def __init__(self, total: int | None, now: float) -> None:
         self.total = total
         self.started = now
-        self.n = self.ok = self.failed = self.retried = 0
+        self.n = self.ok = self.failed = self.restored = self.retried = 0
         self._last = now
         self._ran = 0.0
         self._seconds = 0.0
@@ -36,6 +36,7 @@ class Tally:
         """Count a batch, and give the number of its tasks."""
         ok, size = len(batch.tasks), len(batch.tasks) + len(batch.others)
         failed = sum([outcome.status == "error" for outcome in batch.others])
+        self.restored += sum([outcome.status == "restored" for outcome in batch.others])
         self.n += size
         self.ok += ok
         self.failed += failed
@@ -68,7 +69,7 @@ class Tally:
 
     def parts(self) -> str:
         """ "ok=3 failed=1 retried=2" without what is zero, but for the first."""
-        counts = (("ok", self.ok), ("failed", self.failed), ("retried", self.retried))
+        counts = (("ok", self.ok), ("failed", self.failed), ("restored", self.restored), ("retried", self.retried))
         return " ".join([f"{name}={number}" for name, number in counts if number or name == "ok"])
 
 

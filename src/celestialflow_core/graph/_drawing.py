@@ -43,11 +43,8 @@ def mermaid(
 
 def _account(counts: Counts) -> str:
     words = [f"{counts.succeeded} ok"]
-    words += [
-        f"{number} {name}"
-        for name, number in (("failed", counts.failed), ("running", counts.running), ("pending", counts.pending))
-        if number
-    ]
+    names = ("failed", "restored", "running", "pending")
+    words += [f"{number} {name}" for name in names if (number := getattr(counts, name))]
     return f"<br/>{', '.join(words)}"
 
 

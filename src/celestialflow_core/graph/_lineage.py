@@ -24,6 +24,7 @@ WORDS = {
     Event.SUCCEED: "success",
     Event.FAIL: "error",
     Event.DUPLICATE: "duplicate",
+    Event.RESTORE: "restored",
     Event.CANCEL: "cancelled",
 }
 

@@ -102,6 +102,21 @@ class EngineMachine(RuleBasedStateMachine):
         assert list(duplicates) == expected
         self.settle([(id, "duplicate") for id, _, _ in expected])
 
+    @rule(tasks=st.lists(st.integers(0, 15), max_size=5))
+    def restore(self, tasks: list[int]) -> None:
+        """Tasks whose outcomes are known, equal ones among them."""
+        tasks = tasks[: self.max_in_flight - self.engine.in_flight]
+        ids = self.ids.take(len(tasks))
+        expected = {}
+        for id, task in zip(ids, tasks, strict=True):
+            self.lives[id] = Life(task, "ready")
+            if self.engine.ordered:
+                self.unreleased.append(id)
+            if self.engine.deduplicate and self.first_of.setdefault(task, id) != id:
+                expected[id] = self.first_of[task]
+        assert self.engine.restore(ids, tasks, self.now) == expected
+        self.settle([(id, "duplicate" if id in expected else "restored") for id in ids])
+
     @precondition(lambda self: self.engine.in_flight < self.max_in_flight)
     @rule(task=st.integers(0, 15))
     def refuse(self, task: int) -> None:
@@ -229,6 +244,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert engine.succeeded == len(self.ids_in("success"))
         assert engine.failed == len(self.ids_in("error"))
         assert engine.duplicates == len(self.ids_in("duplicate"))
+        assert engine.restored == len(self.ids_in("restored"))
         assert engine.cancelled == len(self.ids_in("cancelled"))
         assert (engine.late, engine.retries, engine.failed_in_a_row) == (self.late, self.retries, self.in_a_row)
         assert engine.held == len(self.held)

@@ -262,7 +262,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert sorted(self.engine.succeed(done, self.now)[0]) == sorted(done)
             self.settle([(id, "success") for id in done])
             self.agrees_with_the_model()
-        ends = ("success", "error", "duplicate", "cancelled")
+        ends = ("success", "error", "duplicate", "restored", "cancelled")
         assert sum(len(self.ids_in(end)) for end in ends) == self.engine.admitted
         assert self.engine.held == 0
         assert self.unreleased == []

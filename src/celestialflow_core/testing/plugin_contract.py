@@ -54,15 +54,15 @@ class PluginContract:
         """Each marked function is a hook with arguments that there are, and none that is named like one has no mark."""
         reading = read(self._loaded())
 
-        assert reading.errors == []
-        assert reading.warnings == []
+        wrong = [*reading.errors, *reading.warnings]
+        assert wrong == [], " ".join(wrong)
         assert reading.implementations, "It implements no hook."
 
     def test_factories_can_be_called(self) -> None:
         """Each executor and sink has a name and a callable that takes what it will be given; so every time."""
         first, second = self._taken(), self._taken()
 
-        assert first.info.reason == ""
+        assert first.info.state == "active", first.info.reason
         for name, factory in first.factories.items():
             _check_call(name, factory, None)
             for fact, kind in (("capabilities", frozenset), ("is_async", bool)):
@@ -70,7 +70,8 @@ class PluginContract:
                 assert known is None or isinstance(known, kind), f"{fact} of {name!r} must be a {kind.__name__}."
         for name, factory in first.sinks.items():
             _check_call(name, factory, f"{name}:somewhere")
-        assert (first.info.executors, first.info.sinks) == (second.info.executors, second.info.sinks)
+        names, again = (first.info.executors, first.info.sinks), (second.info.executors, second.info.sinks)
+        assert names == again, f"It declares other names each time: first {names}, then {again}."
 
     def test_names_are_its_own(self) -> None:
         """No other plugin that is installed has its name, or an executor or a sink that is called the same."""

@@ -9,4 +9,4 @@ class TestHttp(PluginContract):
     """The plugin, as its entry point has it."""
 
     plugin = "celestialflow_http:plugin"
-    forbidden = ("requests", "httpx", "aiohttp", "urllib.request", "ssl", "email")
+    forbidden = ("requests", "httpx", "aiohttp", "urllib.request", "ssl")

@@ -19,7 +19,10 @@ __all__ = ["main"]
 def main(module: str) -> None:
     """Load the installed plugins that are in *module*."""
     points = [point for point in entry_points(group=GROUP) if point.module == module]
-    Registry.load([], {})  # what is there without it
+    # What the core imports, to read metadata for one, is there before.
+    Registry.load([], {})
+    for point in points:
+        _ = point.dist and point.dist.version
     modules, threads = set(sys.modules), set(threading.enumerate())
     Registry.load(points, {})
     found = {

@@ -18,6 +18,7 @@ PUBLIC = [
     "celestialflow_core.graph",
     "celestialflow_core.plugins",
     "celestialflow_core.sinks",
+    "celestialflow_core.sinks.files",
 ]
 NAMES = {
     "Backoff",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -38,7 +39,24 @@ def test_new_plugin_passes_its_tests_and_is_listed(kind: str, environment: Any, 
     answer = json.loads(environment.celestialflow("plugins", "--json", plugins=(project.name,)).stdout)
     (plugin,) = (plugin for plugin in answer["plugins"] if plugin["distribution"] == project.name)
     assert (plugin["name"], plugin["state"], plugin["version"]) == (f"own-{kind}", "active", "0.1.0")
+    assert (plugin["executors"], plugin["sinks"]) == tuple(
+        [f"own-{kind}"] if kind == declared else [] for declared in ("executor", "sink")
+    )
     assert answer["problems"] == []
+
+
+def test_new_sink_has_what_the_command_line_ran(environment: Any, tmp_path: Path) -> None:
+    """Its name can be the store of a run."""
+    project = made("sink", tmp_path, environment)
+    environment.install(project)
+
+    store = f"own-sink:{tmp_path}/results.csv"
+    done = environment.celestialflow("run", "builtins:len", "a", "bb", "--store", store, plugins=(project.name,))
+
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "results.csv", encoding="utf-8", newline="") as file:
+        lines = [(line["task"], line["status"], line["value"]) for line in csv.DictReader(file)]
+    assert lines == [('"a"', "success", "1"), ('"bb"', "success", "2")]
 
 
 @every_kind

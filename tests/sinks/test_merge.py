@@ -15,9 +15,7 @@ import celestialflow_core.testing._hostile as hostile
 from celestialflow_core._digest import digest
 from celestialflow_core.errors import SinkError
 from celestialflow_core.plugins.registry import Registry
-from celestialflow_core.sinks import Mergeable
-from celestialflow_core.sinks._merge import merge
-from celestialflow_core.sinks._resolve import resolve_sink
+from celestialflow_core.sinks import Mergeable, merge, resolve_sink
 from celestialflow_core.testing._outcomes import RUN, failure, success
 
 Fill = Callable[..., tuple[str, Any]]

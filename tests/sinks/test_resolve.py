@@ -10,8 +10,7 @@ import pytest
 from celestialflow_core import hookimpl
 from celestialflow_core.errors import SinkError, UnknownSink
 from celestialflow_core.plugins.registry import Registry
-from celestialflow_core.sinks import Sink, Store
-from celestialflow_core.sinks._resolve import label_of, resolve_sink
+from celestialflow_core.sinks import Sink, Store, label_of, resolve_sink
 from celestialflow_core.testing import RecordingSink, RecordingStore
 
 pytestmark = pytest.mark.pure
@@ -38,6 +37,7 @@ def test_url_is_made_by_the_sink_of_its_name(url: str, kind: str) -> None:
     assert type(sink).__name__ == kind
     assert isinstance(sink, Store)
     assert repr(sink) == f"<{kind} {url}>"
+    assert type(resolve_sink(url)) is type(sink)  # of the installed plugins
 
 
 def test_object_is_a_sink_as_it_is() -> None:

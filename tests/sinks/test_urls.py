@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celestialflow_core.errors import SinkError
-from celestialflow_core.sinks._urls import FileUrl, name_of, redacted, without_secrets
+from celestialflow_core.sinks import redacted, without_secrets
+from celestialflow_core.sinks._urls import name_of
+from celestialflow_core.sinks.files import FileUrl
 
 pytestmark = pytest.mark.pure
 
@@ -111,3 +114,9 @@ def test_wrong_url_says_what_to_write(url: str, said: str) -> None:
     with pytest.raises(SinkError) as caught:
         FileUrl.parse(url, OPTIONS)
     assert str(caught.value) == said
+
+
+def test_option_of_a_sink_without_options_is_refused() -> None:
+    """With words that are right for none, too."""
+    with pytest.raises(SinkError, match=re.escape("csv:a?x=1: There is no option 'x'. This sink has none.")):
+        FileUrl.parse("csv:a?x=1", {})

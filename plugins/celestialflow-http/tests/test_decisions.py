@@ -16,7 +16,6 @@ import pytest
 import requests
 
 from celestialflow_core import RemoteError
-from celestialflow_core.plugins import installed
 from celestialflow_http import RETRYABLE, HttpRetries, plugin
 
 
@@ -155,10 +154,3 @@ def test_no_library_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
 
     assert done.stdout == "[]\n"
-
-
-def test_installed_plugin_is_active() -> None:
-    """Who installs the distribution has it in every manager."""
-    (info,) = (info for info in installed().plugins if info.distribution == "celestialflow-http")
-
-    assert (info.name, info.state, set(info.hooks)) == ("http", "active", {"should_retry", "retry_delay"})

@@ -24,7 +24,7 @@ def merge(stores: tuple[str, ...], output: str) -> None:
     from celestialflow_core._cli.ending import say
     from celestialflow_core._cli.stores import readable, shown
     from celestialflow_core.sinks import Mergeable
-    from celestialflow_core.sinks._merge import merge as merge_stores
+    from celestialflow_core.sinks import merge as merge_stores
 
     target = readable(output)
     if not isinstance(target, Mergeable):

@@ -22,6 +22,7 @@ __all__ = ["KINDS", "new_plugin"]
 KINDS = {
     "executor": "An executor for celestialflow-core: calls run on threads of its own.",
     "hooks": "Hooks for celestialflow-core: an error that says when to come back is tried again then.",
+    "sink": "A sink for celestialflow-core: results in a CSV file, a line a task.",
 }
 """What can be made, and how a new distribution describes itself."""
 
@@ -35,6 +36,7 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
     epilog=(
         "\b\nExamples:\n"
         "  celestialflow new-plugin redis --kind executor\n"
+        "  celestialflow new-plugin csv --kind sink\n"
         "  celestialflow new-plugin polite --kind hooks --path ~/src"
     ),
 )

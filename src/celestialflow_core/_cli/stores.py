@@ -25,7 +25,7 @@ def url_of(store: str) -> str:
 
 def shown(store: str) -> str:
     """*store* for messages: without a password that may be in it."""
-    from celestialflow_core.sinks._urls import redacted
+    from celestialflow_core.sinks import redacted
 
     return redacted(store)
 
@@ -46,11 +46,10 @@ def check(urls: Sequence[str], resumes: bool) -> None:
 
 def _sink(url: str) -> tuple[str, Sink]:
     from celestialflow_core.errors import UnknownSink
-    from celestialflow_core.plugins import installed
-    from celestialflow_core.sinks._resolve import label_of, resolve_sink
+    from celestialflow_core.sinks import label_of, resolve_sink
 
     try:
-        return label_of(url), resolve_sink(url, installed())
+        return label_of(url), resolve_sink(url)
     except UnknownSink as error:
         raise click.UsageError(str(error)) from error
 

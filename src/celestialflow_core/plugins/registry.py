@@ -183,6 +183,10 @@ class Registry:
             for text in registry.failures + registry.suspicions:
                 warn(text)
 
+    def info_of(self, plugin: object) -> PluginInfo | None:
+        """What is known of *plugin*, a module or an object; None unless it is one of these plugins, and was loaded."""
+        return next((known.info for known in self._plugins if known.object is plugin), None)
+
     def implements(self, hook: str) -> bool:
         """Whether an active plugin implements *hook*."""
         return any(hook in plugin.info.hooks for plugin in self._active)

@@ -5,7 +5,10 @@ those of plugins. A store holds pickles, which a run that goes on loads: a store
 
 For those who write a store: `rows_of` and `record_of` are the one encoding of values, `check_manifest` and
 `join_manifests` the one rule of who may go on with a store, `manifest_to_json` and `manifest_from_json` what it
-remembers, and `redacted` and `without_secrets` keep what is secret in a URL out of messages.
+remembers, and `redacted` and `without_secrets` keep what is secret in a URL out of messages. For a store that is a file
+there is more in `files`.
+
+For those who use stores: `resolve_sink` makes a sink of its URL, and `merge` puts several stores into one.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from celestialflow_core.sinks._manifest import check as check_manifest
 from celestialflow_core.sinks._manifest import from_json as manifest_from_json
 from celestialflow_core.sinks._manifest import joined as join_manifests
 from celestialflow_core.sinks._manifest import to_json as manifest_to_json
+from celestialflow_core.sinks._merge import merge
 from celestialflow_core.sinks._reading import Mergeable, Readable, Reader
+from celestialflow_core.sinks._resolve import label_of, resolve_sink
 from celestialflow_core.sinks._rows import Row, record_of, rows_of
 from celestialflow_core.sinks._urls import redacted, without_secrets
 from celestialflow_core.sinks.interface import Manifest, Record, Sink, SinkFactory, Store
@@ -31,10 +36,13 @@ __all__ = [
     "Store",
     "check_manifest",
     "join_manifests",
+    "label_of",
     "manifest_from_json",
     "manifest_to_json",
+    "merge",
     "record_of",
     "redacted",
+    "resolve_sink",
     "rows_of",
     "without_secrets",
 ]

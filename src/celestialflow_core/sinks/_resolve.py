@@ -29,12 +29,12 @@ def label_of(given: object) -> str:
     return redacted(given) if isinstance(given, str) else type(given).__qualname__
 
 
-def resolve_sink(given: object, registry: Registry) -> Sink:
+def resolve_sink(given: object, registry: Registry | None = None) -> Sink:
     """The sink that *given* is, or that the plugins of *registry* make of it. Opens nothing.
 
     Args:
         given: A URL ("sqlite:results.db"), or an object with ``open``, ``write`` and ``close``.
-        registry: The plugins of the run.
+        registry: The plugins of the run; by default those that are installed.
 
     Raises:
         UnknownSink: No plugin has a sink of this name, or there is no name.
@@ -44,6 +44,10 @@ def resolve_sink(given: object, registry: Registry) -> Sink:
     """
     if not isinstance(given, str):
         return _checked(given)
+    if registry is None:
+        from celestialflow_core.plugins.registry import installed
+
+        registry = installed()
     name = name_of(given)
     if name is None:
         raise UnknownSink(redacted(given), registry.sinks, _advice(given))

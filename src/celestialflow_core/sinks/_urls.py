@@ -95,7 +95,8 @@ class FileUrl:
         for option, value in given.items():
             allowed = options.get(option)
             if allowed is None:
-                raise SinkError(label, f"There is no option {option!r}. There is: {', '.join(sorted(options))}.")
+                known = f"There is: {', '.join(sorted(options))}." if options else "This sink has none."
+                raise SinkError(label, f"There is no option {option!r}. {known}")
             if value not in allowed:
                 raise SinkError(label, f"{option} must be {' or '.join(allowed)}.")
         return cls(label=label, path=Path(os.path.abspath(os.path.expanduser(path))), options=given)

@@ -1,6 +1,6 @@
 """What plugin authors, and our own tests, prove their work with: contracts to pass, fakes to drive, leaks to find.
 
-    from celestialflow_core.testing import ExecutorContract, SinkContract
+    from celestialflow_core.testing import ExecutorContract, PluginContract, SinkContract
 
     class TestMyExecutor(ExecutorContract):
         def make_executor(self):
@@ -8,6 +8,9 @@
 
     class TestMySink(SinkContract):
         url = "mine:{folder}/results"
+
+    class TestMyPlugin(PluginContract):
+        plugin = "my_distribution:plugin"
 
 Only the contracts and the fixtures need pytest; each name is loaded when it is used.
 """
@@ -23,12 +26,14 @@ if TYPE_CHECKING:
     from celestialflow_core.testing.fake_sinks import RecordingSink, RecordingStore
     from celestialflow_core.testing.fakes import ScriptedExecutor
     from celestialflow_core.testing.leaks import Resources
+    from celestialflow_core.testing.plugin_contract import PluginContract
     from celestialflow_core.testing.sink_contract import SinkContract
     from celestialflow_core.testing.waiting import wait_until
 
 __all__ = [
     "ExecutorContract",
     "FakeClock",
+    "PluginContract",
     "RecordingSink",
     "RecordingStore",
     "Resources",
@@ -40,6 +45,7 @@ __all__ = [
 _HOMES = {
     "ExecutorContract": "executor_contract",
     "FakeClock": "clock",
+    "PluginContract": "plugin_contract",
     "RecordingSink": "fake_sinks",
     "RecordingStore": "fake_sinks",
     "Resources": "leaks",

@@ -9,8 +9,7 @@ from __future__ import annotations
 import sys
 from itertools import count
 
-from celestialflow_core.plugins.registry import installed
-from celestialflow_core.sinks._resolve import resolve_sink
+from celestialflow_core.sinks import resolve_sink
 from celestialflow_core.testing._outcomes import RUN, success, value_of
 
 __all__ = ["main"]
@@ -20,7 +19,7 @@ BATCH = 7
 
 def main(url: str, first: int, batches: int) -> None:
     """Write *batches* batches; without end if that is negative."""
-    sink = resolve_sink(url, installed())
+    sink = resolve_sink(url)
     sink.open(RUN)
     print("open", flush=True)
     for _ in count() if batches < 0 else range(batches):

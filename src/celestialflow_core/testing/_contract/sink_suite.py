@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from celestialflow_core.plugins.registry import installed
-from celestialflow_core.sinks._reading import Readable
-from celestialflow_core.sinks._resolve import resolve_sink
+from celestialflow_core.sinks import Readable, resolve_sink
 from celestialflow_core.sinks.interface import Sink, Store
 from celestialflow_core.testing._outcomes import RUN
 from celestialflow_core.testing.leaks import Resources
@@ -39,7 +37,7 @@ class SinkSuite:
 
     def make_sink(self, url: str) -> Sink:
         """A new sink for the store at *url*: what the plugin that is installed makes of it."""
-        return resolve_sink(url, installed())
+        return resolve_sink(url)
 
     def warm_up(self) -> None:
         """Called before each test begins to look for leaks: start here what a foreign client keeps for good."""

@@ -47,9 +47,10 @@ def test_results_come_while_the_input_is_open(command: Start) -> None:
         process.stdin.flush()
     assert process.stdout.readline() == "2\n"
 
-    process.stdin.close()
-    assert process.stdout.read() == "4\n6\n"  # and not communicate(), which knows nothing of what readline() took
-    assert process.wait(60) == 0
+    with process:
+        process.stdin.close()
+        assert process.stdout.read() == "4\n6\n"  # and not communicate(), which knows nothing of what readline() took
+    assert process.returncode == 0
 
 
 def test_endless_input_is_not_read_ahead(command: Start) -> None:

@@ -154,4 +154,5 @@ def command(job: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        with process:  # closes its pipes, whichever a test has closed itself; communicate() minds that
+            pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -209,18 +210,69 @@ def test_command_line_page_has_every_command_and_option() -> None:
                 assert re.search(rf"^  .*{parameter.opts[-1]}\b", section, re.MULTILINE), parameter.opts
 
 
-def test_written_executor_passes_the_contract(tmp_path: Path) -> None:
-    """The executor of the how-to passes the suite with the test file of the how-to."""
-    blocks = [
-        code for language, code in FENCE.findall(text_of("docs/how-to/write-an-executor.md")) if language == "python"
-    ]
-    (module,) = (code for code in blocks if "class DedicatedThread:" in code)
-    (test,) = (code for code in blocks if "(ExecutorContract)" in code)
-    (tmp_path / "dedicated.py").write_text(module)
-    (tmp_path / "test_dedicated.py").write_text(test)
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--rootdir", "."]
+def blocks_of(page: str, language: str, *parts: str) -> list[str]:
+    """For each of *parts* the one block of *language* on a page that has it."""
+    found = []
+    for part in parts:
+        (block,) = (code for kind, code in FENCE.findall(text_of(page)) if kind == language and part in code)
+        found.append(block)
+    return found
+
+
+def install(folder: Path, settings: str) -> None:
+    """Make *folder* a place where a distribution with the entry point in *settings*, as TOML, is installed."""
+    ((name, value),) = tomllib.loads(settings)["project"]["entry-points"]["celestialflow"].items()
+    info = folder / f"{value}-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {value}\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[celestialflow]\n{name} = {value}\n")
+
+
+def check_with_pytest(folder: Path, test: str) -> None:
+    """Run the text *test* as a test file, with what is in *folder*."""
+    (folder / "test_page.py").write_text(test)
     done = subprocess.run(
-        [*command, "test_dedicated.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--rootdir", ".", "."],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert "passed" in done.stdout
+    assert " passed" in done.stdout
+
+
+def test_written_executor_passes_the_contract(tmp_path: Path) -> None:
+    """The executor of the how-to passes the suite with the test file of the how-to."""
+    module, test = blocks_of(
+        "docs/how-to/write-an-executor.md", "python", "class DedicatedThread:", "(ExecutorContract)"
+    )
+    (tmp_path / "dedicated.py").write_text(module)
+
+    check_with_pytest(tmp_path, test)
+
+
+def test_written_store_passes_the_contracts(tmp_path: Path) -> None:
+    """The store of the how-to, installed by the entry point of the how-to, passes the test file of the how-to."""
+    page = "docs/how-to/write-a-sink.md"
+    store, plugin, test = blocks_of(page, "python", "class FolderStore:", "def make_store(url):", "(SinkContract)")
+    (tmp_path / "celestialflow_folder.py").write_text(f"{store}\n{plugin}")
+    install(tmp_path, *blocks_of(page, "toml", "entry-points"))
+
+    check_with_pytest(tmp_path, test)
+
+
+def test_published_plugin_passes_the_contract(tmp_path: Path) -> None:
+    """The module of the how-to, with the executor of the other how-to, passes the test file of the how-to."""
+    page = "docs/how-to/publish-a-plugin.md"
+    module, test = blocks_of(page, "python", "def make_dedicated", "(PluginContract)")
+    package = tmp_path / "celestialflow_dedicated"
+    package.mkdir()
+    (package / "__init__.py").write_text(module)
+    (executor,) = blocks_of("docs/how-to/write-an-executor.md", "python", "class DedicatedThread:")
+    (package / "executor.py").write_text(executor)
+    install(tmp_path, *blocks_of(page, "toml", "entry-points"))
+
+    check_with_pytest(tmp_path, test)

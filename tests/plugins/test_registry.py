@@ -123,6 +123,19 @@ def test_unknown_executor_says_what_was_meant(name: str, advice: str) -> None:
     )
 
 
+def test_info_is_that_of_the_object_itself(entry_point: Callable[..., Any]) -> None:
+    """Not of an equal one; a plugin that failed is known too, and one that is not there is None."""
+    one, misspelled = Declares(("pool",)), Misspells()
+    points = [entry_point("one", one), entry_point("bad", misspelled), entry_point("off", Declares())]
+    registry = Registry.load(points, {"CELESTIALFLOW_DISABLE_PLUGINS": "off"})
+
+    infos = {info.name: info for info in registry.plugins}
+    assert registry.info_of(one) is infos["one"]
+    assert registry.info_of(misspelled) is infos["bad"]
+    assert registry.info_of(Declares(("pool",))) is None
+    assert registry.info_of(None) is None
+
+
 def test_unknown_executor_mentions_plugins_that_failed(entry_point: Callable[..., Any]) -> None:
     """What failed to load may have had the executor, so the error points there."""
     with pytest.raises(UnknownExecutor, match="Some plugins could not be loaded; 'celestialflow plugins' says why"):

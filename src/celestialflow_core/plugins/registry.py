@@ -185,7 +185,7 @@ class Registry:
 
     def info_of(self, plugin: object) -> PluginInfo | None:
         """What is known of *plugin*, a module or an object; None unless it is one of these plugins, and was loaded."""
-        return next((known.info for known in self._plugins if known.object is plugin), None)
+        return next((known.info for known in self._plugins if plugin is not None and known.object is plugin), None)
 
     def implements(self, hook: str) -> bool:
         """Whether an active plugin implements *hook*."""

@@ -246,8 +246,8 @@ class PluginError(CelestialFlowError):
     """A plugin that the run needs cannot be used: it failed to load, clashes with another, or is disabled."""
 
 
-class UnknownExecutor(CelestialFlowError, ValueError):
-    """No installed plugin has an executor of this name.
+class _Unknown(CelestialFlowError, ValueError):
+    """No installed plugin has a thing of this name.
 
     Args:
         name: The name that was asked for.
@@ -255,25 +255,7 @@ class UnknownExecutor(CelestialFlowError, ValueError):
         advice: What was probably meant, or which distribution to install.
     """
 
-    def __init__(self, name: str, installed: tuple[str, ...] = (), advice: str = "") -> None:
-        super().__init__(name, installed, advice)
-        self.name = name
-        self.installed = installed
-        self.advice = advice
-
-    def __str__(self) -> str:
-        text = f"No executor is named {self.name!r}. Installed: {', '.join(sorted(self.installed)) or 'none'}."
-        return f"{text} {self.advice}".rstrip()
-
-
-class UnknownSink(CelestialFlowError, ValueError):
-    """No installed plugin has a sink of this name.
-
-    Args:
-        name: The name that was asked for: what stands before the colon of the sink's URL.
-        installed: The names that are there.
-        advice: What was probably meant, or which distribution to install.
-    """
+    thing = ""
 
     def __init__(self, name: str, installed: tuple[str, ...] = (), advice: str = "") -> None:
         super().__init__(name, installed, advice)
@@ -282,8 +264,20 @@ class UnknownSink(CelestialFlowError, ValueError):
         self.advice = advice
 
     def __str__(self) -> str:
-        text = f"No sink is named {self.name!r}. Installed: {', '.join(sorted(self.installed)) or 'none'}."
+        text = f"No {self.thing} is named {self.name!r}. Installed: {', '.join(sorted(self.installed)) or 'none'}."
         return f"{text} {self.advice}".rstrip()
+
+
+class UnknownExecutor(_Unknown):
+    """No installed plugin has an executor of this name: see `name`, the names that are `installed`, and `advice`."""
+
+    thing = "executor"
+
+
+class UnknownSink(_Unknown):
+    """No installed plugin has a sink of the name before the colon of its URL; parts as of `UnknownExecutor`."""
+
+    thing = "sink"
 
 
 class SinkError(CelestialFlowError):

@@ -8,6 +8,7 @@ from time import monotonic
 
 import pytest
 
+from celestialflow_core._driver import completion
 from celestialflow_core._driver.aio.completion import AsyncCompletions
 from celestialflow_core._driver.completion import Completions
 from celestialflow_core.testing import wait_until
@@ -15,6 +16,12 @@ from celestialflow_core.testing import wait_until
 pytestmark = pytest.mark.pure
 
 PRODUCERS, EACH = 4, 2000
+
+
+@pytest.fixture(autouse=True)
+def no_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every wait of the driver ends after a second, for the sake of signals; here that would hide a lost wake-up."""
+    monkeypatch.setattr(completion, "LONGEST", 3600.0)
 
 
 def produce(completions: Completions[tuple[int, int]]) -> list[threading.Thread]:

@@ -232,9 +232,10 @@ def run():
             if stop.is_set():
                 break
     over.set()
-threading.Thread(target=run).start()
-try:
-    over.wait(60)
+try:  # from here on, since the run may be ready, and be interrupted, before this thread goes on
+    threading.Thread(target=run).start()
+    while not over.wait(0.1):  # not longer: a signal that comes just before a wait is seen only after it
+        pass
 except KeyboardInterrupt:
     caught = "KeyboardInterrupt"
     pressed.set()

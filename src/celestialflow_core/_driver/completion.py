@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
@@ -10,6 +9,8 @@ from typing import Generic, TypeVar
 __all__ = ["Completions"]
 
 X = TypeVar("X")
+
+LONGEST = 1.0  # seconds; a signal that comes between the interpreter's last look and the wait is seen only after it
 
 
 class Completions(Generic[X]):
@@ -40,7 +41,7 @@ class Completions(Generic[X]):
         self._asleep = True
         if not self.items:
             try:
-                self._tokens.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+                self._tokens.get(timeout=LONGEST if timeout is None else min(timeout, LONGEST))
             except Empty:
                 pass
         self._asleep = False

@@ -88,6 +88,8 @@ class SyncShell(Shell):
                 self._sources.rotate(-1)
                 continue
             asked = True
+            if self.guard.presses:  # since the round began: the iterable might keep it from being seen for long
+                break
             tasks = source.take(wanted)
             if source.exhausted:
                 self._source_error = self._source_error or source.error

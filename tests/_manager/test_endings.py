@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from celestialflow_core import Backoff, RunInProgress, TaskGraph, TaskManager, TooManyErrors, WorkerSetupError, hookimpl
+from celestialflow_core._driver import interrupt
+from celestialflow_core._driver.run import Run
 from celestialflow_core.testing import wait_until
 
 
@@ -442,3 +444,25 @@ def test_run_off_the_main_thread_leaves_signals_alone() -> None:
     thread.start()
     thread.join()
     assert results[0].succeeded == 10
+
+
+def test_press_in_the_midst_of_a_round_is_seen_before_the_iterable_is_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An iterable that blocks would keep a Ctrl-C that came since the round began from being seen for as long."""
+    pulled: list[int] = []
+    advance = Run.advance
+
+    def pressed_after_it(run: Run) -> float | None:
+        wait = advance(run)
+        if len(pulled) == 3:
+            interrupt._active[-1].press(KeyboardInterrupt())
+        return wait
+
+    def tasks() -> Iterator[int]:
+        for task in range(10):
+            pulled.append(task)
+            yield task
+
+    monkeypatch.setattr(Run, "advance", pressed_after_it)
+    with pytest.raises(KeyboardInterrupt):
+        TaskManager(abs, log_dir=None).start(tasks())
+    assert pulled == [0, 1, 2]

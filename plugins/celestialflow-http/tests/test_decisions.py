@@ -139,7 +139,7 @@ def test_statuses_and_patience_can_be_chosen() -> None:
 def test_wrong_argument_is_refused(options: dict[str, object], expected: type[Exception], message: str) -> None:
     """The constructor says which one, and what it may be."""
     with pytest.raises(expected) as caught:
-        HttpRetries(**options)  # type: ignore[arg-type]
+        HttpRetries(**options)  # type: ignore[arg-type]  # wrong on purpose
 
     assert str(caught.value) == message
 

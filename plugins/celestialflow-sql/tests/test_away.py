@@ -79,7 +79,7 @@ def test_database_that_is_gone_for_good_ends_the_run(restarting: Any) -> None:
                 restarting.stop()
                 began = monotonic()
     assert 2 <= monotonic() - began < 20
-    unwritten = {one.task for one in caught.value.unwritten}  # type: ignore[attr-defined]
+    unwritten = {one.task for one in caught.value.unwritten}  # type: ignore[attr-defined]  # SinkError says object
     assert unwritten
     assert unwritten.isdisjoint(seen)
     assert "geh/eim@1" not in str(caught.value)

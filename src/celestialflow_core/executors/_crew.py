@@ -21,19 +21,21 @@ class Batch:
     """Calls that travel together.
 
     Attributes:
-        calls: The calls.
+        calls: The calls; none in a probe, which only shows that the worker can run any.
         reruns: How often they had been started before.
         alone: Whether it is a suspect, with a worker to itself.
+        collects: Whether it is a call that an earlier batch left running, and only waited for.
         sent: When, by the executor's clock.
         overdue: Whether it has taken longer than any batch may, so that its worker was ended.
     """
 
-    __slots__ = ("alone", "calls", "overdue", "reruns", "sent")
+    __slots__ = ("alone", "calls", "collects", "overdue", "reruns", "sent")
 
-    def __init__(self, calls: Calls, reruns: int = 0, alone: bool = False) -> None:
+    def __init__(self, calls: Calls, reruns: int = 0, alone: bool = False, collects: bool = False) -> None:
         self.calls = calls
         self.reruns = reruns
         self.alone = alone
+        self.collects = collects
         self.sent = 0.0
         self.overdue = False
 
@@ -129,14 +131,19 @@ class Crew:
         """
         self._appoint_docks()
         for post in self.posts.values():
-            if self._suspects and post.dock and not post.out and not post.ending:
+            if not self._suspects or not post.dock or post.out or post.ending:
+                continue
+            if post.heard is None:
+                # A worker that dies while it starts is no proof against the first call that was sent there.
+                yield post, self._sent(post, Batch(Calls([], [])))
+            else:
                 call, reruns = self._suspects.popleft()
                 yield post, self._sent(post, Batch(Calls([call.id], [call.args]), reruns, alone=True))
         while self._queue:
-            free = [post for post in self.posts.values() if self._has_room(post)]
+            free = [post for post in self.posts.values() if self._room(post) > 0]
             if not free:
                 return
-            room = sum(post.places * BATCHES_PER_PLACE - len(post.out) for post in free)
+            room = sum(self._room(post) for post in free)
             post = min(free, key=lambda post: len(post.out) / post.places)
             # Few calls are spread over all that could take one, rather than given to the first.
             calls, reruns = self._take(max(1, min(size, -(-self.waiting // room))))
@@ -153,10 +160,12 @@ class Crew:
             for post in others[: wanted - len(docks)]:
                 post.dock = True
 
-    def _has_room(self, post: Post) -> bool:
+    def _room(self, post: Post) -> int:
+        """How many more batches *post* may have. A place with a slow call has nothing behind that."""
         if post.dock or post.ending or any(batch.alone for batch in post.out):
-            return False
-        return len(post.out) < post.places * BATCHES_PER_PLACE
+            return 0
+        slow = sum(batch.collects for batch in post.out)
+        return (post.places - slow) * BATCHES_PER_PLACE - (len(post.out) - slow)
 
     def _take(self, size: int) -> tuple[Calls, int]:
         calls, reruns = self._queue.popleft()

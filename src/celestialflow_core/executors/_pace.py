@@ -53,3 +53,7 @@ class Pace:
             self._seen[returned.worker] = (index, now)
         self._sizer.observe(calls, seconds, trip)
         return index
+
+    def note_slow(self, seconds: float) -> None:
+        """A call runs for *seconds* already, or did."""
+        self._sizer.observe(1, seconds)

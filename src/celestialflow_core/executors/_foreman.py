@@ -19,6 +19,7 @@ import celestialflow_core.executors.worker as stub
 from celestialflow_core._call import Calls, Result
 from celestialflow_core.errors import CelestialFlowError, TaskTimeout, WorkerCrashed, WorkerSetupError
 from celestialflow_core.executors._crew import Batch, Crew, Post
+from celestialflow_core.executors._load import Load
 from celestialflow_core.executors._pace import Pace
 from celestialflow_core.executors._verdicts import failure_result, function_error, results_of
 from celestialflow_core.executors.interface import Deliver, Work, describe
@@ -31,9 +32,8 @@ __all__ = ["Foreman"]
 
 # A batch hands back what it has not begun after this long, so that calls that turn slow spread over the workers.
 BUDGET = 0.25
-# A parcel of more bytes ends early: it would only sit in memory twice.
-PARCEL_BYTES = 4 << 20
-SIZED = (bytes, str)
+# A call that takes longer has nothing sent behind it.
+SLOW = 0.1
 # How often the cluster is asked for its workers where it says nothing.
 LOOK = 1.0
 # What a worker may take beyond limit and budget before it is held to be stuck so that it cannot even say so.
@@ -193,7 +193,7 @@ class Foreman:
     def _send(self) -> None:
         if self._over or self._stop_at is not None:
             return
-        for post, batch in self._crew.batches(self._pace.size):
+        for post, batch in self._crew.batches(self._pace.size, 1 if self._pace.per_call > SLOW else 2):
             parcel = self._pack(post, batch)
             if parcel is not None:
                 self._send_to(post, batch, parcel)
@@ -212,32 +212,15 @@ class Foreman:
         self._inbox.put(partial(self._came, post, batch, outcome))
 
     def _pack(self, post: Post, batch: Batch) -> bytes | None:
-        """The parcel, without calls that cannot travel, and without those that are too much for one."""
-        ids: list[int] = []
-        frames: list[Any] = []
-        size = 0
-        calls = batch.calls
-        unsent: list[Result] = []
-        for position, (id, args) in enumerate(zip(calls.ids, calls.args, strict=True)):
-            frame = stub.freeze(args)
-            if isinstance(frame, stub.Unsent):
-                failure = (id, 0.0, stub.ARGUMENT_DUMP, (frame.argument, frame.reason))
-                unsent.append(failure_result(failure, args, None, batch.reruns))
-                continue
-            ids.append(id)
-            frames.append(frame)
-            size += len(frame) if isinstance(frame, bytes) else sum(len(arg) for arg in args if type(arg) in SIZED)
-            if size > PARCEL_BYTES and position + 1 < len(calls):
-                self._crew.add(calls[position + 1 :], batch.reruns, first=True)
-                break
-        if len(ids) < len(calls):
-            args_of = dict(zip(calls.ids, calls.args, strict=True))
-            batch.calls = Calls(ids, [args_of[id] for id in ids])
-        self._hand_over(unsent)
-        if len(calls) and not ids:
+        """The parcel for *batch*, which loses what cannot travel, or not with the rest. None if nothing is left."""
+        load = Load(batch.calls)
+        self._crew.add(load.left, batch.reruns, first=True)
+        self._hand_over([failure_result(one, args, None, batch.reruns) for one, args in load.unsent])
+        if len(batch.calls) and not load.ids:
             post.out.remove(batch)
             return None
-        return station.parcel(ids, frames, BUDGET, post.places)
+        batch.calls = Calls(load.ids, load.args)
+        return station.parcel(load.ids, load.frames, BUDGET, post.places)
 
     # -- receiving
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celestialflow_core._call import Calls
-from celestialflow_core.executors._crew import BATCHES_PER_PLACE, Batch, Crew, Post
+from celestialflow_core.executors._crew import Batch, Crew, Post
 
 pytestmark = pytest.mark.pure
 
@@ -17,9 +17,9 @@ def calls(*ids: int) -> Calls:
     return Calls(list(ids), [(id,) for id in ids])
 
 
-def sent(crew: Crew, size: int = 1) -> list[tuple[Post, Batch]]:
+def sent(crew: Crew, size: int = 1, deep: int = 2) -> list[tuple[Post, Batch]]:
     """What is sent now."""
-    return list(crew.batches(size))
+    return list(crew.batches(size, deep))
 
 
 def back(post: Post, batch: Batch) -> None:
@@ -71,7 +71,7 @@ def test_suspect_has_a_worker_to_itself() -> None:
     assert [(batch.alone, batch.reruns, list(batch.calls.ids)) for post, batch in after if post is dock] == [
         (True, 1, [90])
     ]
-    assert [batch.alone for post, batch in after if post is not dock] == [False] * BATCHES_PER_PLACE
+    assert [batch.alone for post, batch in after if post is not dock] == [False] * 2
 
 
 def test_suspect_is_sent_to_a_worker_that_has_been_heard_of() -> None:
@@ -85,6 +85,20 @@ def test_suspect_is_sent_to_a_worker_that_has_been_heard_of() -> None:
     back(post, probe)
     ((_, batch),) = sent(crew)
     assert list(batch.calls.ids) == [7]
+
+
+def test_dock_is_not_where_a_slow_call_runs() -> None:
+    """Suspects would wait for it; and nothing else is sent behind a slow call."""
+    crew = Crew()
+    crew.update({"a": 1, "b": 1})
+    slow = Batch(calls(1), collects=True)
+    crew.posts["a"].out.append(slow)
+    crew.suspect(calls(7), 1)
+    crew.add(calls(2, 3))
+    crew.posts["b"].heard = 1.0
+    assert [(post.worker, batch.alone) for post, batch in sent(crew)] == [("b", True)]
+    back(crew.posts["b"], crew.posts["b"].out[0])
+    assert {post.worker for post, _ in sent(crew)} == {"b"}
 
 
 def test_worker_that_is_being_ended_gets_nothing() -> None:
@@ -102,10 +116,11 @@ def test_worker_that_is_being_ended_gets_nothing() -> None:
     workers=st.dictionaries(st.integers(0, 5), st.integers(1, 3), min_size=1),
     submissions=st.lists(st.integers(1, 40), max_size=8),
     size=st.integers(1, 50),
+    deep=st.integers(1, 2),
     losses=st.sets(st.integers(0, 20)),
 )
 def test_each_call_is_sent_until_it_comes_back(
-    workers: dict[int, int], submissions: list[int], size: int, losses: set[int]
+    workers: dict[int, int], submissions: list[int], size: int, deep: int, losses: set[int]
 ) -> None:
     """Whatever batches are lost, each call comes back exactly once, and no worker ever has more than its share."""
     crew = Crew()
@@ -117,11 +132,11 @@ def test_each_call_is_sent_until_it_comes_back(
     done: list[int] = []
     rounds = 0
     while len(done) < total:
-        sent(crew, size)
+        sent(crew, size, deep)
         out = [(post, batch) for post in crew.posts.values() for batch in post.out]
         assert out, "Calls wait, and none is on its way."
         for post in crew.posts.values():
-            assert len(post.out) <= post.places * BATCHES_PER_PLACE
+            assert len(post.out) <= post.places * deep
             if any(batch.alone for batch in post.out):
                 assert len(post.out) == 1
         post, batch = out[0]

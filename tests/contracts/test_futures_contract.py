@@ -123,11 +123,16 @@ class TestParslFactory(ExecutorContract):
         pytest.skip("Parsl loads one configuration at a time.")
 
 
-@pytest.mark.parametrize("given", ["Object", pytest.param("Factory", marks=pytest.mark.soak)])
 @pytest.mark.parametrize(
-    "launcher", [[], ["mpiexec", "-n", "1"]], ids=["on its own", "under mpiexec"]
-)  # fmt: skip
-def test_mpi_pool_keeps_the_contract(tmp_path: Path, launcher: list[str], given: str) -> None:
+    ("given", "launcher"),
+    [
+        pytest.param("Object", [], id="object, on its own"),
+        pytest.param("Object", ["mpiexec", "-n", "1"], id="object, under mpiexec", marks=pytest.mark.soak),
+        pytest.param("Factory", [], id="factory, on its own", marks=pytest.mark.soak),
+        pytest.param("Factory", ["mpiexec", "-n", "1"], id="factory, under mpiexec", marks=pytest.mark.soak),
+    ],
+)
+def test_mpi_pool_keeps_the_contract(tmp_path: Path, given: str, launcher: list[str]) -> None:
     """Every test of the contract passes in an interpreter that MPI may have, alone and under a launcher."""
     suite = f"{Path(__file__).with_name('mpi_contract.py')}::TestMpi{given}"
     done = subprocess.run(

@@ -84,6 +84,7 @@ ARGUMENT = "An argument or a result that cannot be pickled"
 EXCEPTION = "An exception"
 DEATH_MADE = "A task ends its worker: pool from a function"
 DEATH_GIVEN = "A task ends its worker: pool as an object"
+CTRL_C = "Ctrl-C in a terminal, which every process hears"
 RUNNING_MADE = "A task runs on when the grace is over: pool from a function"
 RUNNING_GIVEN = "A task runs on when the grace is over: pool as an object"
 END_MADE = "The end of the run: pool from a function"
@@ -98,6 +99,9 @@ COPY = "arrives as a copy"
 CHARGED = "is charged alone, the others run again"
 LOST = "it and all after it are errors"
 PROGRAM_ENDS = "ends the program; `resume` goes on"
+IN_ORDER = "ends the run, what runs has the grace"
+BROKEN_OFF = "ends the run, what runs is a KeyboardInterrupt"
+DIES = "ends the program"
 KILLED = "is killed"
 UNHEARD = "goes on unheard"
 SHUT_DOWN = "shut down"
@@ -110,6 +114,7 @@ QUESTIONS = (
     EXCEPTION,
     DEATH_MADE,
     DEATH_GIVEN,
+    CTRL_C,
     RUNNING_MADE,
     RUNNING_GIVEN,
     END_MADE,
@@ -118,13 +123,13 @@ QUESTIONS = (
 )
 
 _threads = (
-    WORKS, AS_IT_IS, ITSELF, PROGRAM_ENDS, PROGRAM_ENDS, UNHEARD, UNHEARD, SHUT_DOWN, STAYS_OPEN, BATCHES
+    WORKS, AS_IT_IS, ITSELF, PROGRAM_ENDS, PROGRAM_ENDS, IN_ORDER, UNHEARD, UNHEARD, SHUT_DOWN, STAYS_OPEN, BATCHES
 )  # fmt: skip
 _processes = (
-    WORKS, OWN_ERROR, COPY, CHARGED, LOST, KILLED, UNHEARD, SHUT_DOWN, STAYS_OPEN, BATCHES
+    WORKS, OWN_ERROR, COPY, CHARGED, LOST, BROKEN_OFF, KILLED, UNHEARD, SHUT_DOWN, STAYS_OPEN, BATCHES
 )  # fmt: skip
 _mpi = (
-    WORKS, OWN_ERROR, COPY, PROGRAM_ENDS, PROGRAM_ENDS, UNHEARD, UNHEARD, SHUT_DOWN, STAYS_OPEN, BATCHES
+    WORKS, OWN_ERROR, COPY, PROGRAM_ENDS, PROGRAM_ENDS, DIES, UNHEARD, UNHEARD, SHUT_DOWN, STAYS_OPEN, BATCHES
 )  # fmt: skip
 
 TABLE: dict[str, dict[str, str]] = {
@@ -248,6 +253,49 @@ def linger(started: str, release: str, ended: str) -> None:
     Path(ended).touch()
 
 
+def linger_deaf(started: str, release: str, ended: str) -> None:
+    """`linger`, in a process that a Ctrl-C does not end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    linger(started, release, ended)
+
+
+def be_interrupted(make: Callable[[], Pool], func: Callable[..., None]) -> None:
+    """What `check_ctrl_c` runs: two tasks that go on until they are released, and what became of them."""
+    manager: TaskManager[Any, Any] = TaskManager(
+        func, make, worker_limit=2, unpack_task_args=True, grace=60.0, log_dir=None, log_level="ERROR"
+    )
+    tasks = [[str(Path(name + number).absolute()) for name in ("started", "release", "ended")] for number in "01"]
+    with pytest.raises(KeyboardInterrupt):
+        manager.start(map(tuple, tasks))
+    summary = manager.summary
+    assert summary is not None
+    print("ended", summary.succeeded, [group.type for group in summary.errors], flush=True)
+
+
+def check_ctrl_c(make: Callable[[], Pool], *, said: str | None) -> None:
+    """Two tasks run when the signal comes, and are released after it; *said* at the end of the run, None: never."""
+    func = "linger_deaf" if said is None else "linger"  # so that nothing but the end of the program ends the tasks
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "tests.executors.pool_checks", name_of(make), func],
+        env=environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        try:
+            wait_until(lambda: Path("started0").exists() and Path("started1").exists())
+            os.killpg(child.pid, signal.SIGINT)
+            for number in "01" if said else "":
+                Path(f"release{number}").touch()
+            out, problem = child.communicate(timeout=60)
+        finally:
+            child.kill()
+    assert (child.returncode == 0) is (said is not None), problem
+    assert said is None or out.strip() == said
+    assert said is not None or "ended" not in out
+
+
 def check_stop(make: Callable[[], Pool], *, given: str, killed: bool) -> None:
     """After ``stop(0)``: the worker is dead; or its task ends when it ends, and what it gave is not delivered."""
     pool = make()
@@ -319,6 +367,9 @@ CHECKS: dict[tuple[str, str], Callable[[Callable[[], Pool]], None]] = {
     (DEATH_MADE, PROGRAM_ENDS): partial(check_program_ends, given="function"),
     (DEATH_GIVEN, LOST): check_lost,
     (DEATH_GIVEN, PROGRAM_ENDS): partial(check_program_ends, given="object"),
+    (CTRL_C, IN_ORDER): partial(check_ctrl_c, said="ended 2 []"),
+    (CTRL_C, BROKEN_OFF): partial(check_ctrl_c, said="ended 0 ['KeyboardInterrupt']"),
+    (CTRL_C, DIES): partial(check_ctrl_c, said=None),
     (RUNNING_MADE, KILLED): partial(check_stop, given="function", killed=True),
     (RUNNING_MADE, UNHEARD): partial(check_stop, given="function", killed=False),
     (RUNNING_GIVEN, UNHEARD): partial(check_stop, given="object", killed=False),
@@ -343,11 +394,16 @@ def environ() -> dict[str, str]:
     }
 
 
+def name_of(make: Callable[[], Pool]) -> str:
+    """What the table calls the pool that *make* makes."""
+    (name,) = (name for name, maker in POOLS.items() if maker is make)
+    return name
+
+
 def in_own_interpreter(make: Callable[[], Pool], what: str) -> subprocess.CompletedProcess[str]:
     """Run *what* (see `main`) for a pool in a child, in the present folder; a child that hangs is a TimeoutExpired."""
-    (pool,) = (name for name, maker in POOLS.items() if maker.__name__ == make.__name__)
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", __name__, pool, what],
+        [sys.executable, "-W", "error", "-m", "tests.executors.pool_checks", name_of(make), what],
         env=environ(),
         capture_output=True,
         text=True,
@@ -358,9 +414,11 @@ def in_own_interpreter(make: Callable[[], Pool], what: str) -> subprocess.Comple
 
 
 def main(pool: str, what: str) -> None:
-    """Check what the table answers for *pool* to the question *what*; "die function" and "die object" run what dies."""
+    """Check what the table answers for *pool* to the question *what*; the rest is for such checks."""
     if what.startswith("die "):
         live_and_die(POOLS[pool], what.removeprefix("die "))
+    elif what in ("linger", "linger_deaf"):
+        be_interrupted(POOLS[pool], {"linger": linger, "linger_deaf": linger_deaf}[what])
     else:
         CHECKS[what, TABLE[pool][what]](POOLS[pool])
 

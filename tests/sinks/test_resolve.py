@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from celestialflow_core import hookimpl
-from celestialflow_core.errors import SinkError, UnknownSink
+from celestialflow_core.errors import PluginError, SinkError, UnknownSink
 from celestialflow_core.plugins.registry import Registry
 from celestialflow_core.sinks import Sink, Store, label_of, resolve_sink
 from celestialflow_core.testing import RecordingSink, RecordingStore
@@ -61,8 +61,8 @@ def test_anything_else_is_a_type_error(given: Any, lacks: str) -> None:
 
 
 def test_factory_that_gives_no_sink_is_told() -> None:
-    """As if the object had been given."""
-    with pytest.raises(TypeError, match="3 has no open"):
+    """The message says whose factory it is."""
+    with pytest.raises(PluginError, match=r"The sink 'odd' cannot be made: the factory .* gave 3, which is not a sink"):
         resolve_sink("odd:x", registry(odd=lambda url: 3))
 
 

@@ -237,7 +237,7 @@ MESSAGES = {
         "'celestialflow-engine-elsewhere>=2'"
     ),
     "engine of a sink": (
-        "SinkError: lazy:results: The sink 'lazy' cannot be made: the factory of the plugin 'lazy' of "
+        "PluginError: The sink 'lazy' cannot be made: the factory of the plugin 'lazy' of "
         "celestialflow-lazy 1.0 raised ModuleNotFoundError: No module named 'celestialflow_engine_elsewhere'. "
         "celestialflow-lazy requires celestialflow-engine-elsewhere>=2, which is not installed. Install it: python -m "
         "pip install 'celestialflow-engine-elsewhere>=2'"

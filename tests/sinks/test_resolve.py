@@ -133,3 +133,18 @@ def test_factory_that_fails_is_the_cause() -> None:
 def test_label_of_an_object_is_its_type() -> None:
     """Its repr may hold anything."""
     assert label_of(RecordingSink()) == "RecordingSink"
+
+
+def test_engine_that_is_not_installed_is_told_without_secrets() -> None:
+    """An ImportError of a factory is the plugin's fault, and says whose."""
+
+    def factory(url: str) -> Any:
+        raise ModuleNotFoundError(f"No module named 'driver', which {url} needs", name="driver")
+
+    with pytest.raises(PluginError) as caught:
+        resolve_sink(SECRET, registry(postgresql=factory))
+
+    text = "".join(traceback.format_exception(caught.value))
+    assert "The sink 'postgresql' cannot be made: the factory of the plugin" in text
+    assert "ann:***@h/x needs" in text
+    assert "s3cret" not in text

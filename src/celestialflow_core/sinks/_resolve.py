@@ -38,8 +38,8 @@ def resolve_sink(given: object, registry: Registry | None = None) -> Sink:
 
     Raises:
         UnknownSink: No plugin has a sink of this name, or there is no name.
-        PluginError: The plugin that has it cannot be used, or makes no sink.
-        SinkError: The URL is not one that its sink understands, or what the plugin imports for it is not there.
+        PluginError: The plugin that has it cannot be used: it misses what it imports, say, or makes no sink.
+        SinkError: The URL is not one that its sink understands.
         TypeError: It is neither.
     """
     if not isinstance(given, str):
@@ -60,14 +60,12 @@ def resolve_sink(given: object, registry: Registry | None = None) -> Sink:
     except CelestialFlowError:
         raise
     except Exception as error:
-        if isinstance(error, ImportError):
-            reason = registry.cannot_make("sink", name, error)
-        else:
-            said = f"{type(error).__name__}: {text_of(error)}".rstrip(".")
-            reason = f"This sink cannot be made ({said})."
         # Not chained where it speaks of a secret: tracebacks end up in logs.
         cause = error if without_secrets(text_of(error), given) == text_of(error) else None
-        raise SinkError(redacted(given), without_secrets(reason, given)) from cause
+        if isinstance(error, ImportError):
+            raise PluginError(without_secrets(registry.cannot_make("sink", name, error), given)) from cause
+        said = without_secrets(f"{type(error).__name__}: {text_of(error)}", given).rstrip(".")
+        raise SinkError(redacted(given), f"This sink cannot be made ({said}).") from cause
     if _missing(made) or isinstance(made, type):
         raise PluginError(registry.cannot_make("sink", name, made))
     return made

@@ -22,6 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import joblib.externals.loky.backend.resource_tracker as joblib_tracker
 import loky.backend.resource_tracker
 import pytest
 from sybil import Example, Sybil
@@ -90,7 +91,7 @@ def lines_of(text: str) -> list[str]:
 
 def set_up(namespace: dict[str, Any]) -> None:
     """Give a page a folder and the name that a script has."""
-    for tracker in (multiprocessing.resource_tracker, loky.backend.resource_tracker):
+    for tracker in (multiprocessing.resource_tracker, loky.backend.resource_tracker, joblib_tracker):
         tracker.ensure_running()  # one a process, for good: it is not the page that leaves it
     stack = contextlib.ExitStack()
     stack.callback(Resources().expect_no_leaks)

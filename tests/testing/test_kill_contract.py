@@ -1,4 +1,4 @@
-"""`KillContract` finds out what a store does wrong when its run is killed: each fault, put into a good one, is found."""
+"""`KillContract` finds out what is wrong with a store: each fault, put into a good one, is found."""
 
 from __future__ import annotations
 

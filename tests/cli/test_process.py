@@ -221,7 +221,8 @@ def test_second_signal_ends_the_run_at_once(command: Start, job: Path, number: i
         ended.set()
         again.join()
 
-    assert process.returncode == 130
+    # A press that comes when all is over meets no handler of ours, but the interpreter as it ends.
+    assert process.returncode in (130, -signal.SIGTERM)
 
 
 def _press_until(process: subprocess.Popen[str], ended: threading.Event) -> None:

@@ -97,7 +97,7 @@ def _is_of_output(error: OSError) -> bool:
 
 
 def _forget_output() -> None:
-    """Let the interpreter, when it ends, write into nothing what it could not write: it would complain, and exit 120."""
+    """Let the interpreter, when it ends, write into nothing what it could not write, or it would exit with 120."""
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, sys.stdout.fileno())

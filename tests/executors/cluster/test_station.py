@@ -63,7 +63,7 @@ assert not [name for name in sys.modules if name.startswith("celestialflow_core"
 
 
 def test_station_that_arrives_where_it_was_packed_changes_nothing() -> None:
-    """A worker may be a thread of this very process, where what is pickled by value would replace methods of classes."""
+    """A worker may be a thread of this process, where what is pickled by value would replace methods of our classes."""
     before = {name: value for name, value in vars(Shipment).items() if callable(value)}
     there = station(len)
     assert type(there) is Station

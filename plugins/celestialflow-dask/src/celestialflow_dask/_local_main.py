@@ -1,0 +1,47 @@
+"""A Dask cluster on this machine, in a process of its own: scheduler, nannies and workers are this program's.
+
+Run as a file by `_local`, with the number of a socket. Comes: how to make it, as a line of JSON. Goes: its address, or
+what went wrong. It ends when the socket does, that is also when whoever asked for it has been killed.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from traceback import format_exc
+
+
+def main() -> None:
+    """Serve until the socket ends."""
+    link = socket.socket(fileno=int(sys.argv[1]))
+    with link, link.makefile("rw") as lines:
+        order = json.loads(lines.readline())
+        # What the program can import, its workers can.
+        sys.path[:] = order["path"]
+        try:
+            from distributed import LocalCluster
+
+            cluster = LocalCluster(
+                n_workers=order["workers"],
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=None,
+                silence_logs=order["silence"],
+                memory_limit=0,
+                resources=order["resources"],
+                local_directory=order["directory"],
+            )
+        except Exception:
+            answer = {"error": format_exc()}
+        else:
+            answer = {"address": cluster.scheduler_address}
+        lines.write(json.dumps(answer) + "\n")
+        lines.flush()
+        if "address" in answer:
+            lines.read()
+            cluster.close(timeout=order["patience"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What a worker holds for a run. This module travels by value: it may need what every Dask worker has, and no more.
+
+A seat is the result of a task of Dask's, so that it goes away with the run, however that ends. Dask may also write
+results to disk, or move them to another worker. The station in it must stay where it is: then only its name travels.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from types import ModuleType
+from typing import Any
+
+from distributed import get_worker
+
+__all__ = ["Seat", "Taking"]
+
+KEPT = "_celestialflow_dask_kept"
+
+
+class Taking:
+    """Unpickled in a worker, this is a seat there.
+
+    Args:
+        name: What nobody else calls a seat.
+        station: What makes the station, pickled.
+        index: The worker's index.
+        places: How many batches run at a time, or None for as many as the worker has threads.
+        directory: The worker's own directory, by which it is known again.
+    """
+
+    def __init__(self, name: str, station: bytes, index: int, places: int | None, directory: str) -> None:
+        self._args = (name, station, index, places, directory)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _take, self._args
+
+
+class Seat:
+    """Runs batches in the worker where it was taken."""
+
+    def __init__(self, name: str, station: Any, pool: ThreadPoolExecutor | None = None) -> None:
+        self.name = name
+        self.station = station
+        self.pool = pool
+
+    def __call__(self, parcel: bytes) -> Any:
+        """What the station makes of *parcel*; of an empty one, what its tear-down says."""
+        if self.station is None:
+            raise RuntimeError("The worker that had this part of the run has left.")
+        if not parcel:
+            kept().pop(self.name, None)
+        job = (self.station.run, parcel) if parcel else (self.station.leave,)
+        if self.pool is None:
+            return job[0](*job[1:])
+        return self.pool.submit(copy_context().run, *job).result()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kept()[self.name] = self.station, self.pool
+        return _find, (self.name,)
+
+
+def kept() -> dict[str, Any]:
+    """The stations of this process whose seats have been written to disk or moved."""
+    return sys.modules.setdefault(KEPT, ModuleType(KEPT)).__dict__
+
+
+def _take(name: str, station: bytes, index: int, places: int | None, directory: str) -> Seat:
+    if get_worker().local_directory != directory:
+        # The address is the same, but what was to run there has been given up.
+        raise RuntimeError("The worker for which this was meant has ended, and another has its address.")
+    return Seat(name, pickle.loads(station)(index), None if places is None else ThreadPoolExecutor(places))
+
+
+def _find(name: str) -> Seat:
+    return Seat(name, *kept().pop(name, (None,)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from celestialflow_core.executors.aio import AsyncioExecutor
+    from celestialflow_core.executors.cluster import Cluster, ClusterExecutor
     from celestialflow_core.executors.futures import FuturesExecutor
     from celestialflow_core.executors.interface import (
         AsyncExecutor,
@@ -32,6 +33,8 @@ __all__ = [
     "AsyncioExecutor",
     "Call",
     "Calls",
+    "Cluster",
+    "ClusterExecutor",
     "Executor",
     "FuturesExecutor",
     "LeaseSizer",
@@ -47,6 +50,8 @@ __all__ = [
 
 _HOMES = {
     "AsyncioExecutor": "aio",
+    "Cluster": "cluster",
+    "ClusterExecutor": "cluster",
     "FuturesExecutor": "futures",
     "LeaseSizer": "lease",
     "ProcessExecutor": "process",

@@ -21,13 +21,13 @@ from functools import partial
 from time import monotonic, perf_counter
 
 import celestialflow_core.executors.worker as stub
-from celestialflow_core._call import Call, Calls, Delivery, Result, Successes
+from celestialflow_core._call import Call, Calls, Delivery, Result
 from celestialflow_core.errors import CelestialFlowError, WorkerCrashed
 from celestialflow_core.executors._flight import Batch, Flight
 from celestialflow_core.executors._inquiry import SETTLING, Inquiry
 from celestialflow_core.executors._pace import Pace
 from celestialflow_core.executors._pools import Closing, has_processes
-from celestialflow_core.executors._verdicts import failure_result, function_error, function_not_picklable
+from celestialflow_core.executors._verdicts import function_error, function_not_picklable, results_of
 from celestialflow_core.executors.interface import Deliver, Work, describe
 from celestialflow_core.executors.tracebacks import reason_of
 
@@ -177,17 +177,9 @@ class FuturesExecutor:
             index = self._pace.learn(returned, batch.sent, now)
             self.slots = self._pace.slots
         returned.unpack()
-        successes = Successes(returned.ids, returned.values, returned.seconds, [index] * len(returned.ids))
-        if not returned.failures and not batch.reruns:
-            if successes:
-                self._hand_over(flight, successes)
-        else:
-            # In the order in which they ran: "so many failures in a row" must not depend on how a batch is sent.
-            args = dict(zip(batch.calls.ids, batch.calls.args, strict=True))
-            results = {one[0]: failure_result(one, args[one[0]], index, batch.reruns) for one in returned.failures}
-            for one in successes:
-                results[one.id] = Result(one.id, one.value, None, one.seconds, index, reruns=batch.reruns)
-            self._hand_over(flight, [results[id] for id in batch.calls.ids if id in results])
+        results = results_of(returned, batch.calls, index, batch.reruns)
+        if results:
+            self._hand_over(flight, results)
         if returned.unstarted:
             # The batch stopped at its budget, so these are its last calls.
             self._split(flight, batch.calls[len(batch.calls) - len(returned.unstarted) :], batch.reruns)

@@ -35,22 +35,38 @@ import celestialflow_core.executors.tracebacks as _tracebacks
 from celestialflow_core.executors._packing import PLAIN, dump, load, pack_error
 from celestialflow_core.executors.tracebacks import reason_of, traceback_text
 
-__all__ = ["Failure", "FunctionRef", "Problem", "Returned", "Shipment", "Unsent", "run_batch", "ship_by_value"]
+__all__ = [
+    "Failure",
+    "FunctionRef",
+    "Problem",
+    "Returned",
+    "Shipment",
+    "Unsent",
+    "Watch",
+    "arrived",
+    "freeze",
+    "here",
+    "own_modules",
+    "run_batch",
+    "ship_by_value",
+]
 
 FUNCTIONS_KEPT = 16
 
-# What a failure is about. RAISED: the function raised; the rest are about what could not cross.
+# What a failure is about. RAISED: the function raised; TIMED_OUT: it did not return; the rest could not cross.
 RAISED = "raised"
 ARGUMENT_DUMP = "argument, pickling"
 ARGUMENT_LOAD = "argument, unpickling"
 VALUE_DUMP = "value, pickling"
 VALUE_LOAD = "value, unpickling"
+TIMED_OUT = "timed out"
 
 Failure = tuple[int, float, str, Any]
-"""(id, seconds, kind, detail). Detail: for RAISED the exception, or what `_pack` makes of it; else an `Unsent`."""
+"""(id, seconds, kind, detail). Detail: for RAISED the exception, or what `_pack` makes of it; for TIMED_OUT (the limit
+in seconds, the stack as text); else (which argument, or None: all or not an argument; why)."""
 
 Problem = tuple[str, str, str]
-"""Why the function itself cannot be called: ("pickling" or "unpickling", the reason, a traceback)."""
+"""Why the function itself cannot be called: ("pickling", "unpickling" or "setup", the reason, a traceback)."""
 
 
 class Unsent:
@@ -107,16 +123,17 @@ class FunctionRef:
             self.pack()
         except BaseException as error:
             self.problem = ("pickling", reason_of(error), "")
-        return _function_arrived, (self.digest, self.blob, self.problem)
+        return FunctionRef.arrived, (self.digest, self.blob, self.problem)
 
-
-def _function_arrived(digest: str, blob: bytes | None, problem: Problem | None) -> FunctionRef:
-    reference = FunctionRef.__new__(FunctionRef)
-    reference.func = None
-    reference.digest = digest
-    reference.blob = blob
-    reference.problem = problem
-    return reference
+    @staticmethod
+    def arrived(digest: str, blob: bytes | None, problem: Problem | None = None) -> FunctionRef:
+        """The reference on the far side."""
+        reference = FunctionRef.__new__(FunctionRef)
+        reference.func = None
+        reference.digest = digest
+        reference.blob = blob
+        reference.problem = problem
+        return reference
 
 
 def _functions() -> dict[str, Any]:
@@ -146,10 +163,11 @@ class Shipment:
         self.context = context
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _shipment_arrived, (list(self.ids), [_freeze(args) for args in self.args])
+        return _shipment_arrived, (list(self.ids), [freeze(args) for args in self.args])
 
 
-def _freeze(args: Any) -> Any:
+def freeze(args: Any) -> Any:
+    """The arguments of one call as they travel: plain ones as they are, a frame, or an `Unsent`."""
     if isinstance(args, (bytes, Unsent)) or (type(args) is tuple and all(type(arg) in PLAIN for arg in args)):
         return args
     try:
@@ -192,6 +210,10 @@ class Returned:
         self.problem: Problem | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
+        return arrived, self.columns()
+
+    def columns(self) -> tuple[Any, ...]:
+        """All of it in plain types, what is not plain in frames; for `arrived`."""
         # Nothing in the object itself changes: a pool that pickles twice must get the same twice.
         ids: list[int] = []
         values: list[Any] = []
@@ -206,13 +228,13 @@ class Returned:
                 try:
                     value = dump(value)
                 except BaseException as error:
-                    failures.append((id, seconds, VALUE_DUMP, Unsent(None, reason_of(error))))
+                    failures.append((id, seconds, VALUE_DUMP, (None, reason_of(error))))
                     continue
                 framed.append(len(ids))
             ids.append(id)
             values.append(value)
             durations.append(seconds)
-        return _returned, (self.worker, ids, values, durations, framed, failures, self.unstarted, self.problem)
+        return (self.worker, ids, values, durations, framed, failures, self.unstarted, self.problem)
 
     def unpack(self) -> None:
         """Turn frames into values; one that cannot be unpickled becomes a failure."""
@@ -221,7 +243,7 @@ class Returned:
             try:
                 self.values[position] = load(self.values[position])
             except BaseException as error:
-                detail = Unsent(None, reason_of(error))
+                detail = (None, reason_of(error))
                 self.failures.append((self.ids[position], self.seconds[position], VALUE_LOAD, detail))
                 lost.append(position)
         for position in reversed(lost):
@@ -236,7 +258,7 @@ def _pack(failure: Failure) -> Failure:
     return id, seconds, kind, (*pack_error(detail), traceback_text(detail))
 
 
-def _returned(
+def arrived(
     worker: tuple[str, int, int],
     ids: list[int],
     values: list[Any],
@@ -246,22 +268,56 @@ def _returned(
     unstarted: list[int],
     problem: Problem | None,
 ) -> Returned:
+    """The `Returned` that `Returned.columns` took apart; frames are still to be unpacked."""
     returned = Returned(worker)
     returned.ids, returned.values, returned.seconds, returned.framed = ids, values, seconds, framed
     returned.failures, returned.unstarted, returned.problem = failures, unstarted, problem
     return returned
 
 
-def run_batch(function: FunctionRef, calls: Shipment, budget: float = float("inf")) -> Returned:
+class Watch:
+    """Shows another thread where a batch is, and lets that thread end it after the present call.
+
+    Attributes:
+        returned: What has come of the batch by now.
+        position: The call that runs; its time is written first, so that whoever reads the position first is not misled.
+        since: When it began, by ``perf_counter``; 0.0 before the first.
+        given_up: Nobody waits for the rest.
+    """
+
+    __slots__ = ("given_up", "position", "returned", "since")
+
+    def __init__(self, returned: Returned) -> None:
+        self.returned = returned
+        self.position = -1
+        self.since = 0.0
+        self.given_up = False
+
+    def begin(self, position: int) -> bool:
+        """Whether to run the call at *position*, which begins now."""
+        self.since = perf_counter()
+        self.position = position
+        return not self.given_up
+
+
+def here() -> tuple[str, int, int]:
+    """Who runs the calling code: host, process, thread."""
+    return (socket.gethostname(), os.getpid(), threading.get_ident())
+
+
+def run_batch(
+    function: FunctionRef, calls: Shipment, budget: float = float("inf"), watch: Watch | None = None
+) -> Returned:
     """Run *calls* one after the other; whatever any of them does is reported, and nothing is raised.
 
     Args:
         function: The function.
         calls: The calls; none, to see whether a worker can start and load the function.
         budget: After so many seconds the calls that have not begun are handed back.
+        watch: Where another thread looks on.
     """
     process = os.getpid()
-    returned = Returned((socket.gethostname(), process, threading.get_ident()))
+    returned = Returned(here()) if watch is None else watch.returned
     func = function.resolve()
     if func is None:
         returned.problem = function.problem
@@ -269,16 +325,18 @@ def run_batch(function: FunctionRef, calls: Shipment, budget: float = float("inf
     ids, frames, context = calls.ids, calls.args, calls.context
     begin = before = perf_counter()
     for position, args in enumerate(frames):
+        if watch is not None and not watch.begin(position):
+            break
         if not isinstance(args, tuple):
             if isinstance(args, Unsent):
-                returned.failures.append((ids[position], 0.0, ARGUMENT_DUMP, args))
+                returned.failures.append((ids[position], 0.0, ARGUMENT_DUMP, (args.argument, args.reason)))
                 continue
             if isinstance(frames, list):
                 frames[position] = None  # so that a large argument is not held twice while the call runs
             try:
                 args = load(args)
             except BaseException as error:
-                returned.failures.append((ids[position], 0.0, ARGUMENT_LOAD, Unsent(None, reason_of(error))))
+                returned.failures.append((ids[position], 0.0, ARGUMENT_LOAD, (None, reason_of(error))))
                 continue
         try:
             value = func(*args) if context is None else context.copy().run(func, *args)
@@ -306,7 +364,12 @@ def run_batch(function: FunctionRef, calls: Shipment, budget: float = float("inf
     return returned
 
 
+def own_modules() -> tuple[ModuleType, ...]:
+    """The modules that make up the stub."""
+    return (_tracebacks, _packing, sys.modules[__name__])
+
+
 def ship_by_value() -> None:
     """From now on, cloudpickle sends the stub's code with each batch, for workers that cannot import it."""
-    for module in (_tracebacks, _packing, sys.modules[__name__]):
+    for module in own_modules():
         cloudpickle.register_pickle_by_value(module)

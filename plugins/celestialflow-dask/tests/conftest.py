@@ -17,7 +17,7 @@ from celestialflow_dask._local import LocalDask
 
 def local_cluster(workers: int = 2, **options: Any) -> LocalCluster:
     """A cluster on the loopback interface, of processes with one thread each unless *options* say otherwise."""
-    given: dict[str, Any] = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None, **options}
+    given: dict[str, Any] = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": ":0", **options}
     return LocalCluster(n_workers=workers, silence_logs=50, **given)
 
 
@@ -54,7 +54,7 @@ class Apart:
 
     def __init__(self) -> None:
         self.processes: list[subprocess.Popen[str]] = []
-        self.scheduler = self.run("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        self.scheduler = self.run("scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
         assert self.scheduler.stderr is not None
         for line in self.scheduler.stderr:
             if "Scheduler at:" in line:

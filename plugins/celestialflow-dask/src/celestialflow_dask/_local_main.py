@@ -20,13 +20,19 @@ def main() -> None:
         # What the program can import, its workers can.
         sys.path[:] = order["path"]
         try:
+            import dask
             from distributed import LocalCluster
 
+            # So long after each death a LocalCluster gives up the worker that is not there just then, also where that
+            # one has come back since, and has died again. Its nanny has it back in a second.
+            dask.config.set({"distributed.deploy.lost-worker-timeout": "1000 days"})
             cluster = LocalCluster(
                 n_workers=order["workers"],
                 threads_per_worker=1,
                 host="127.0.0.1",
-                dashboard_address=None,
+                # No dashboard; but Dask serves metrics in any case, and 8787 may be somebody else's.
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
                 silence_logs=order["silence"],
                 memory_limit=0,
                 resources=order["resources"],

@@ -7,6 +7,7 @@ what went wrong. It ends when the socket does, that is also when whoever asked f
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from traceback import format_exc
@@ -46,6 +47,9 @@ def main() -> None:
         lines.flush()
         if "address" in answer:
             lines.read()
+            # Whoever asked for it has gone on. It will not wait for long, and what is late is killed, and may not tell.
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stderr.fileno())
             cluster.close(timeout=order["patience"])
 
 

@@ -22,7 +22,7 @@ def local_cluster(workers: int = 2, **options: Any) -> LocalCluster:
 
 
 @pytest.fixture(scope="session")
-def client() -> Iterator[Client]:
+def client() -> Iterator[Any]:
     """The user's client to a cluster of two processes, which a test may kill, since their nannies replace them.
 
     The cluster is in a process apart: what nannies do there is no leak here.
@@ -36,14 +36,14 @@ def client() -> Iterator[Client]:
 
 
 @pytest.fixture
-def address(client: Client) -> str:
+def address(client: Any) -> str:
     """Where the scheduler of the session's cluster is, with both of its workers there."""
     client.wait_for_workers(2, timeout=60)
     return str(client.scheduler.address)
 
 
 @pytest.fixture
-def new_cluster() -> Iterator[Callable[..., LocalCluster]]:
+def new_cluster() -> Iterator[Callable[..., Any]]:
     """Makes clusters for one test, as `local_cluster`."""
     with ExitStack() as stack:
         yield lambda *args, **options: stack.enter_context(local_cluster(*args, **options))
@@ -54,7 +54,9 @@ class Apart:
 
     def __init__(self) -> None:
         self.processes: list[subprocess.Popen[str]] = []
-        self.scheduler = self.run("scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
+        self.scheduler = self.run(
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"
+        )
         assert self.scheduler.stderr is not None
         for line in self.scheduler.stderr:
             if "Scheduler at:" in line:
@@ -94,6 +96,6 @@ def apart() -> Iterator[Apart]:
         made.close()
 
 
-def wait_for(client: Client, workers: int) -> None:
+def wait_for(client: Any, workers: int) -> None:
     """Until the cluster has that many workers."""
     wait_until(lambda: len(client.scheduler_info()["workers"]) == workers, 60)

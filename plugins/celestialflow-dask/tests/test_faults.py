@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import Client
 
 from celestialflow_core import TaskManager
 from celestialflow_core.errors import CelestialFlowError, WorkerSetupError
@@ -61,6 +60,7 @@ def test_scheduler_that_goes_away_ends_the_run_with_every_task_accounted_for(apa
 
     assert isinstance(raised.value, ConnectionError)
     summary = manager.summary
+    assert summary is not None
     assert summary.failed == summary.crashes == 0
     assert summary.succeeded == len(manager.get_success_dict()) >= 5
     assert summary.succeeded + summary.cancelled == summary.total
@@ -77,7 +77,7 @@ def test_worker_needs_nothing_of_ours_to_be_installed(apart: Any, tmp_path: Path
     def double(task: int) -> int:
         import sys
 
-        if sys.modules["celestialflow_core"] is not None:
+        if sys.modules.get("celestialflow_core", sys) is not None:
             raise RuntimeError("it is installed after all")
         return 2 * task
 
@@ -92,7 +92,7 @@ def test_worker_needs_nothing_of_ours_to_be_installed(apart: Any, tmp_path: Path
 def test_large_arguments_and_results_travel_without_a_warning(address: str) -> None:
     """Dask warns of tasks of 10 MB; what it advises then is not for calls."""
     manager = TaskManager(
-        lambda data: data[::-1], "dask", log_dir=None, enable_duplicate_check=False,
+        _backwards(), "dask", log_dir=None, enable_duplicate_check=False,
         executor_options={"address": address},
     )  # fmt: skip
     data = bytes(range(256)) * (12 << 12)
@@ -103,7 +103,7 @@ def test_large_arguments_and_results_travel_without_a_warning(address: str) -> N
     assert outcome.unwrap() == data[::-1]
 
 
-def test_station_stays_where_it_is_when_dask_moves_the_memory_of_a_worker(client: Client, address: str) -> None:
+def test_station_stays_where_it_is_when_dask_moves_the_memory_of_a_worker(client: Any, address: str) -> None:
     """What holds a run's function and state is a result to Dask, which may copy it away: only its name goes."""
 
     def setup() -> threading.Lock:
@@ -148,6 +148,11 @@ def _nap() -> Any:
         return task
 
     return nap
+
+
+def _backwards() -> Any:
+    """The same."""
+    return lambda data: data[::-1]
 
 
 async def _replicate(keys: list[str], dask_scheduler: Any) -> None:

@@ -35,7 +35,7 @@ def test_option_that_is_wrong_is_refused_with_a_sentence(
         DaskFactory()(**options)
 
 
-def test_address_and_client_together_are_refused(client: Client) -> None:
+def test_address_and_client_together_are_refused(client: Any) -> None:
     """They could contradict each other."""
     with pytest.raises(ValueError, match="say the same"):
         DaskFactory()(address="tcp://127.0.0.1:8786", client=client)
@@ -70,7 +70,7 @@ def test_client_that_is_closed_is_refused(address: str) -> None:
         TaskManager(int, "dask", log_dir=None, executor_options={"client": client}).start(["1"])
 
 
-def test_time_limit_is_refused_where_a_worker_cannot_be_ended(new_cluster: Callable[..., LocalCluster]) -> None:
+def test_time_limit_is_refused_where_a_worker_cannot_be_ended(new_cluster: Callable[..., Any]) -> None:
     """A worker of two threads runs calls of others too, so that nobody may end it for one that is stuck."""
     cluster = new_cluster(1, threads_per_worker=2)
     options = {"address": cluster.scheduler_address}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from celestialflow_core import TaskManager, current_worker
 from celestialflow_core.errors import TaskTimeout, WorkerCrashed
@@ -25,13 +25,13 @@ def manager_on(address: str, func: Callable[..., Any], *, options: dict[str, Any
     return TaskManager(func, "dask", log_dir=None, executor_options={"address": address, **(options or {})}, **given)
 
 
-def pids(client: Client) -> dict[str, int]:
+def pids(client: Any) -> dict[str, int]:
     """The process of each worker."""
     found: dict[str, int] = client.run(os.getpid)
     return found
 
 
-def test_worker_killed_from_outside_loses_no_task(client: Client, address: str, tmp_path: Path) -> None:
+def test_worker_killed_from_outside_loses_no_task(client: Any, address: str, tmp_path: Path) -> None:
     """The call that ran there runs again; nothing else is charged with it."""
     folder = str(tmp_path)
 
@@ -58,7 +58,7 @@ def test_worker_killed_from_outside_loses_no_task(client: Client, address: str, 
     assert summary.reruns > 0
 
 
-def test_worker_killed_at_random_moments_leaves_every_task_accounted_for(client: Client, address: str) -> None:
+def test_worker_killed_at_random_moments_leaves_every_task_accounted_for(client: Any, address: str) -> None:
     """Five times, whatever is going on there: each task ends once, and what was computed is right."""
     seed = int.from_bytes(os.urandom(4), "little")
     print("seed", seed)
@@ -91,7 +91,7 @@ def test_worker_killed_at_random_moments_leaves_every_task_accounted_for(client:
     assert sum(outcome.ok for outcome in outcomes) >= 395
 
 
-def test_worker_that_joins_is_used_and_one_that_leaves_is_forgotten(new_cluster: Callable[..., LocalCluster]) -> None:
+def test_worker_that_joins_is_used_and_one_that_leaves_is_forgotten(new_cluster: Callable[..., Any]) -> None:
     """One worker, then two, then one: no task is charged, and the run ends with the one that is left."""
     cluster = new_cluster(1)
 
@@ -100,7 +100,8 @@ def test_worker_that_joins_is_used_and_one_that_leaves_is_forgotten(new_cluster:
         return os.getpid()
 
     seen: list[int] = []
-    with Client(cluster, set_as_default=False) as client:
+    made: Any = Client(cluster, set_as_default=False)
+    with made as client:
         first = client.scheduler_info()["workers"]
         manager = manager_on(cluster.scheduler_address, where)
         with manager.stream(range(100_000)) as outcomes:
@@ -121,7 +122,7 @@ def test_worker_that_joins_is_used_and_one_that_leaves_is_forgotten(new_cluster:
 
 
 def test_adaptive_cluster_grows_while_tasks_wait_and_shrinks_when_none_do(
-    new_cluster: Callable[..., LocalCluster],
+    new_cluster: Callable[..., Any],
 ) -> None:
     """From no worker to as many as it may have, and back."""
     cluster = new_cluster(0)
@@ -131,7 +132,8 @@ def test_adaptive_cluster_grows_while_tasks_wait_and_shrinks_when_none_do(
         time.sleep(0.05)
         return os.getpid()
 
-    with Client(cluster, set_as_default=False) as client:
+    made: Any = Client(cluster, set_as_default=False)
+    with made as client:
         used = set()
         with manager_on(cluster.scheduler_address, where).stream(range(100_000)) as outcomes:
             for outcome in outcomes:
@@ -141,7 +143,7 @@ def test_adaptive_cluster_grows_while_tasks_wait_and_shrinks_when_none_do(
         wait_until(lambda: not client.scheduler_info()["workers"], 60)
 
 
-def test_worker_limit_bounds_what_runs_at_a_time(new_cluster: Callable[..., LocalCluster]) -> None:
+def test_worker_limit_bounds_what_runs_at_a_time(new_cluster: Callable[..., Any]) -> None:
     """Three places of a worker that has four threads: as many indexes, each with a set-up of its own."""
     cluster = new_cluster(1, threads_per_worker=4)
 
@@ -163,7 +165,7 @@ def test_worker_limit_bounds_what_runs_at_a_time(new_cluster: Callable[..., Loca
     assert peak <= 3
 
 
-def test_resources_choose_the_workers_and_bound_them(new_cluster: Callable[..., LocalCluster]) -> None:
+def test_resources_choose_the_workers_and_bound_them(new_cluster: Callable[..., Any]) -> None:
     """A worker without them is not used; one that has them for one call runs one at a time."""
     cluster = new_cluster(2, threads_per_worker=2)
     cluster.new_worker_spec()  # of a worker without resources, which the two are
@@ -177,7 +179,8 @@ def test_resources_choose_the_workers_and_bound_them(new_cluster: Callable[..., 
         time.sleep(0.01)
         return os.getpid(), current_worker().index
 
-    with Client(cluster, set_as_default=False) as client:
+    made: Any = Client(cluster, set_as_default=False)
+    with made as client:
         client.wait_for_workers(3, timeout=60)
         manager = manager_on(cluster.scheduler_address, where, options={"resources": {"GPU": 1}})
         values = {outcome.unwrap() for outcome in manager.stream(range(50))}

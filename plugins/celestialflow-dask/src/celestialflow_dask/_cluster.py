@@ -19,14 +19,14 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from itertools import count
 from typing import Any
 from uuid import uuid4
 
 import cloudpickle
-import dask
-from distributed import Client, Future
+import dask.config
+from distributed import Future
 
 import celestialflow_dask._seat as seat
 from celestialflow_core.errors import CelestialFlowError
@@ -73,7 +73,7 @@ class DaskCluster:
             raise
         self._connection = connection
 
-    def _begin(self, client: Client, station: bytes, changed: Callable[[], None], kills: bool) -> None:
+    def _begin(self, client: Any, station: bytes, changed: Callable[[], None], kills: bool) -> None:
         self._client = client
         self._station = station
         self._changed = changed
@@ -99,7 +99,7 @@ class DaskCluster:
             )
         self._watching = asyncio.run_coroutine_threadsafe(self._roster.watch(), client.loop.asyncio_loop)
 
-    def workers(self) -> Mapping[WorkerId, int]:
+    def workers(self) -> Mapping[Hashable, int]:
         """The workers that may be used.
 
         Raises:
@@ -236,9 +236,10 @@ def _by_value(value: object) -> bytes:
     """Pickled so that it needs nothing of ours where it arrives."""
     cloudpickle.register_pickle_by_value(seat)
     try:
-        return cloudpickle.dumps(value)
+        packed: bytes = cloudpickle.dumps(value)
     finally:
         cloudpickle.unregister_pickle_by_value(seat)
+    return packed
 
 
 def _end_worker(dask_worker: Any) -> None:

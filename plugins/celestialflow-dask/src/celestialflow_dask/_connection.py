@@ -44,7 +44,8 @@ class Connection:
             self._local = LocalDask(options.worker_limit or usable_cpus(), options.resources)
             address = self._local.address
         try:
-            self.client = Client(
+            # Dask types a client as one that may be asynchronous, and may not be connected. This one is neither.
+            self.client: Any = Client(
                 address, timeout=PATIENCE, set_as_default=False, name="celestialflow", **given
             )  # not the default: a user's own code must not find it
         except (OSError, ImportError, ValueError, TypeError) as error:
@@ -71,7 +72,7 @@ class Connection:
             local.close(grace)
 
 
-def _address_of(client: Client) -> tuple[str, dict[str, Any]]:
+def _address_of(client: Any) -> tuple[str, dict[str, Any]]:
     """Where the scheduler of the user's client is, and how one gets in."""
     if client.asynchronous:
         raise ValueError(

@@ -45,7 +45,7 @@ class Desk:
     """
 
     seat: Future
-    flights: dict[str, Flight] = attrs.field(factory=dict)
+    flights: dict[Any, Flight] = attrs.field(factory=dict)
     lost: BaseException | None = None
 
     def add(self, flight: Flight) -> None:

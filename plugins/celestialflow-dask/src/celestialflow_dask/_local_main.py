@@ -20,8 +20,9 @@ def main() -> None:
         order = json.loads(lines.readline())
         # What the program can import, its workers can.
         sys.path[:] = order["path"]
+        cluster = None
         try:
-            import dask
+            import dask.config
             from distributed import LocalCluster
 
             # So long after each death a LocalCluster gives up the worker that is not there just then, also where that
@@ -45,7 +46,7 @@ def main() -> None:
             answer = {"address": cluster.scheduler_address}
         lines.write(json.dumps(answer) + "\n")
         lines.flush()
-        if "address" in answer:
+        if cluster is not None:
             lines.read()
             # Whoever asked for it has gone on. It will not wait for long, and what is late is killed, and may not tell.
             with open(os.devnull, "w") as nowhere:

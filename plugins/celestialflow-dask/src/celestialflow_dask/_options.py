@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 from distributed import Client
@@ -10,19 +11,19 @@ from distributed import Client
 __all__ = ["Options"]
 
 
-def _check_address(_: object, __: object, value: object) -> None:
+def _check_address(_: object, __: object, value: Any) -> None:
     if value is not None and (not isinstance(value, str) or not value):
         raise TypeError(f"address must be that of a Dask scheduler, as 'tcp://host:8786', got {value!r:.100}.")
 
 
-def _check_client(_: object, __: object, value: object) -> None:
+def _check_client(_: object, __: object, value: Any) -> None:
     if value is not None and not isinstance(value, Client):
         raise TypeError(
             f"client must be a distributed.Client, got {value!r:.100}. Of a cluster object make one: Client(cluster)."
         )
 
 
-def _check_resources(_: object, __: object, value: object) -> None:
+def _check_resources(_: object, __: object, value: Any) -> None:
     if value is None:
         return
     if not isinstance(value, Mapping):
@@ -34,7 +35,7 @@ def _check_resources(_: object, __: object, value: object) -> None:
             raise ValueError(f"resources[{name!r}] must be a number above 0, got {amount!r:.100}.")
 
 
-def _check_limit(_: object, __: object, value: object) -> None:
+def _check_limit(_: object, __: object, value: Any) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError(f"worker_limit must be a positive int or None, got {value!r:.100}. None is no limit.")
 

@@ -8,9 +8,10 @@ wait are shown to it as tasks that no worker can ever run, since they ask for a 
 from __future__ import annotations
 
 import math
+from typing import Any
 from uuid import uuid4
 
-from distributed import Client, Future
+from distributed import Future
 
 __all__ = ["Recruiting"]
 
@@ -29,7 +30,7 @@ class Recruiting:
         limit: The most places that the run may use, or None.
     """
 
-    def __init__(self, client: Client, limit: int | None) -> None:
+    def __init__(self, client: Any, limit: int | None) -> None:
         self._client = client
         self._limit = limit
         self._futures: list[Future] = []

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import attrs
-from distributed import Client
 
 __all__ = ["Member", "Roster", "WorkerId"]
 
@@ -56,7 +55,7 @@ class Roster:
 
     def __init__(
         self,
-        client: Client,
+        client: Any,
         resources: Mapping[str, float] | None,
         limit: int | None,
         killable_only: bool,

@@ -6,10 +6,12 @@ results to disk, or move them to another worker. The station in it must stay whe
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -52,10 +54,10 @@ class Seat:
             raise RuntimeError("The worker that had this part of the run has left.")
         if not parcel:
             kept().pop(self.name, None)
-        job = (self.station.run, parcel) if parcel else (self.station.leave,)
+        job = partial(self.station.run, parcel) if parcel else self.station.leave
         if self.pool is None:
-            return job[0](*job[1:])
-        return self.pool.submit(copy_context().run, *job).result()
+            return job()
+        return self.pool.submit(copy_context().run, job).result()
 
     def __reduce__(self) -> tuple[Any, ...]:
         kept()[self.name] = self.station, self.pool
@@ -71,6 +73,8 @@ def _take(name: str, station: bytes, index: int, places: int | None, directory: 
     if get_worker().local_directory != directory:
         # The address is the same, but what was to run there has been given up.
         raise RuntimeError("The worker for which this was meant has ended, and another has its address.")
+    # Dask has tblib pickle exceptions, which makes of this one what cannot be unpickled; Python itself can do it.
+    copyreg.dispatch_table.pop(BaseExceptionGroup, None)
     return Seat(name, pickle.loads(station)(index), None if places is None else ThreadPoolExecutor(places))
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from celestialflow_core import TaskManager
-from celestialflow_core.errors import CelestialFlowError, WorkerSetupError
-from celestialflow_core.testing import wait_until
+from celestialflow_core.errors import CelestialFlowError, WorkerCrashed, WorkerSetupError
+from celestialflow_core.testing import Resources, wait_until
 from celestialflow_dask._cluster import ConnectionLost
 
 
@@ -26,11 +26,12 @@ def test_scheduler_that_is_not_there_is_an_error_within_seconds() -> None:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     manager = TaskManager(int, "dask", log_dir=None, executor_options={"address": address})
-    begun = time.monotonic()
+    before, begun = Resources(), time.monotonic()
 
     with pytest.raises(WorkerSetupError, match=f"No Dask scheduler could be reached at '{address}'.*Start one there"):
         manager.start(["1"])
     assert time.monotonic() - begun < 30
+    before.expect_no_leaks()
 
 
 def test_address_that_is_none_is_refused_in_the_same_way() -> None:
@@ -87,6 +88,35 @@ def test_worker_needs_nothing_of_ours_to_be_installed(apart: Any, tmp_path: Path
     manager.start(range(300))
 
     assert manager.get_success_dict() == {task: 2 * task for task in range(300)}
+
+    # Nor does a nanny that is to end a stuck call.
+    options = {"address": apart.address}
+    manager = TaskManager(_sleep(), "dask", task_timeout=0.5, max_retries=0, log_dir=None, executor_options=options)
+    summary = manager.start([600, 0])
+    assert (summary.succeeded, summary.failed) == (1, 1)
+
+
+def test_worker_that_comes_back_at_the_same_address_is_another(apart: Any) -> None:
+    """With a fixed port: what was for the one that died is not run by the one that has its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    apart.worker("--worker-port", str(port))
+
+    def deadly(task: int) -> int:
+        import os
+
+        if task == 3:
+            os.kill(os.getpid(), 9)
+        return task
+
+    manager = TaskManager(
+        deadly, "dask", log_dir=None, enable_error_cache=True, executor_options={"address": apart.address}
+    )
+    summary = manager.start(range(20))
+
+    assert (summary.succeeded, summary.failed, summary.crashes) == (19, 1, 1)
+    assert isinstance(manager.get_error_dict()[3], WorkerCrashed)
 
 
 def test_large_arguments_and_results_travel_without_a_warning(address: str) -> None:
@@ -148,6 +178,15 @@ def _nap() -> Any:
         return task
 
     return nap
+
+
+def _sleep() -> Any:
+    """The same."""
+
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+
+    return sleep
 
 
 def _backwards() -> Any:

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
-import os
 import pickle
-import signal
 import sys
 import threading
 import warnings
@@ -37,6 +35,9 @@ from celestialflow_dask._recruiting import Recruiting
 from celestialflow_dask._roster import Roster, WorkerId
 
 __all__ = ["ConnectionLost", "DaskCluster"]
+
+# For Dask's own pickling too, which goes by this.
+cloudpickle.register_pickle_by_value(seat)
 
 LARGE = 1 << 20
 """Bytes from which Dask may warn that a task is large; what it advises then is not for those who send calls."""
@@ -111,10 +112,8 @@ class DaskCluster:
 
     def enlist(self, worker: WorkerId, index: int) -> None:
         """Have a seat taken at *worker*."""
-        member = self._roster.members.get(worker)
-        places = member.places if member is not None and member.capped else None
         name = f"{self._name}-seat-{next(self._numbers)}"
-        taking = _by_value(seat.Taking(name, self._station, index, places, worker[1]))
+        taking = cloudpickle.dumps(seat.Taking(name, self._station, index, worker[1]))
         self._desks[worker] = desk = Desk(self._submit(name, worker, pickle.loads, taking, size=len(taking)))
         if worker not in self._roster.members:
             desk.close(_left(worker, False))
@@ -219,7 +218,7 @@ class DaskCluster:
 
     async def _kill(self, address: str) -> None:
         try:
-            await self._client.run(_end_worker, workers=[address], nanny=True, on_error="ignore", asynchronous=True)
+            await self._client.run(seat.end_worker, workers=[address], nanny=True, on_error="ignore", asynchronous=True)
         except OSError:  # it has ended by itself, or the scheduler has gone away, which is seen elsewhere
             pass
 
@@ -230,18 +229,3 @@ class DaskCluster:
 
 def _left(worker: WorkerId, expected: bool) -> Left:
     return Left(f"The Dask worker at {worker[0]} has left the cluster{' as it was told to' if expected else ''}.")
-
-
-def _by_value(value: object) -> bytes:
-    """Pickled so that it needs nothing of ours where it arrives."""
-    cloudpickle.register_pickle_by_value(seat)
-    try:
-        packed: bytes = cloudpickle.dumps(value)
-    finally:
-        cloudpickle.unregister_pickle_by_value(seat)
-    return packed
-
-
-def _end_worker(dask_worker: Any) -> None:
-    """Run by a nanny: SIGKILL, since a call that is stuck may hold the interpreter."""
-    os.kill(dask_worker.pid, signal.SIGKILL)

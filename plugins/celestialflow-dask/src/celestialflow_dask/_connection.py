@@ -12,10 +12,12 @@ from distributed import Client
 from celestialflow_core.errors import WorkerSetupError
 from celestialflow_core.executors.process.cgroup import usable_cpus
 from celestialflow_dask._local import CLOSE, LocalDask
+from celestialflow_dask._loop import LoopThread
 from celestialflow_dask._options import Options
 
 __all__ = ["Connection"]
 
+NAME = "celestialflow"
 PATIENCE = 5.0
 """Seconds to wait for a scheduler to answer."""
 INTERVAL = 0.001
@@ -43,19 +45,18 @@ class Connection:
         elif address is None:
             self._local = LocalDask(options.worker_limit or usable_cpus(), options.resources)
             address = self._local.address
+        self._thread = LoopThread()
         try:
-            # Dask types a client as one that may be asynchronous, and may not be connected. This one is neither.
-            self.client: Any = Client(
-                address, timeout=PATIENCE, set_as_default=False, name="celestialflow", **given
-            )  # not the default: a user's own code must not find it
+            # Dask types a client as one that may not be connected. This one is, until `close`.
+            self.client: Any = self._thread.run(_connect(address, given))
         except (OSError, ImportError, ValueError, TypeError) as error:
-            self._close_local(0)
+            self._let_go(0)
             raise WorkerSetupError(
                 f"No Dask scheduler could be reached at {address!r}: {error}. Start one there (dask scheduler), or see "
                 f"whether the address is right."
             ) from error
         except BaseException:
-            self._close_local(0)
+            self._let_go(0)
             raise
         self.client.scheduler_comm.interval = INTERVAL
 
@@ -64,12 +65,25 @@ class Connection:
         try:
             self.client.close(timeout=max(1.0, min(grace, CLOSE)))
         finally:
-            self._close_local(grace)
+            self._let_go(grace)
 
-    def _close_local(self, grace: float) -> None:
+    def _let_go(self, grace: float) -> None:
+        self._thread.close()
         local, self._local = self._local, None
         if local is not None:
             local.close(grace)
+
+
+async def _connect(address: str, given: dict[str, Any]) -> Client:
+    """A client in the loop where this runs; where it cannot connect, nothing of it is left."""
+    # Not the default one: the user's own code must not find it.
+    client: Any = Client(address, asynchronous=True, timeout=PATIENCE, set_as_default=False, name=NAME, **given)
+    try:
+        await client
+    except BaseException:
+        await client.close()
+        raise
+    return client
 
 
 def _address_of(client: Any) -> tuple[str, dict[str, Any]]:
@@ -82,7 +96,6 @@ def _address_of(client: Any) -> tuple[str, dict[str, Any]]:
     if client.status != "running":
         raise ValueError(f"client is {client.status}. Give one that is connected.")
     return client.scheduler.address, {
-        "loop": client.loop,
         "security": client.security,
         "direct_to_workers": client.direct_to_workers,
     }

@@ -26,12 +26,10 @@ class Member:
 
     Attributes:
         places: How many calls it runs at a time.
-        capped: Whether it has more threads than that.
         killable: Whether a nanny can end it, and a call of ours is all that it runs.
     """
 
     places: int
-    capped: bool
     killable: bool
 
 
@@ -107,7 +105,7 @@ class Roster:
                 places = min(places, left)
                 left -= places
             if places:
-                members[worker] = Member(places, places < facts["nthreads"], killable)
+                members[worker] = Member(places, killable)
         self.lacking = bool(there) and not able
         new = [worker for worker in members if worker not in self.members]
         self.members = members

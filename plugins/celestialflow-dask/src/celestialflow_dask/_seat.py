@@ -7,17 +7,16 @@ results to disk, or move them to another worker. The station in it must stay whe
 from __future__ import annotations
 
 import copyreg
+import os
 import pickle
+import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from functools import partial
 from types import ModuleType
 from typing import Any
 
 from distributed import get_worker
 
-__all__ = ["Seat", "Taking"]
+__all__ = ["Seat", "Taking", "end_worker"]
 
 KEPT = "_celestialflow_dask_kept"
 
@@ -29,12 +28,11 @@ class Taking:
         name: What nobody else calls a seat.
         station: What makes the station, pickled.
         index: The worker's index.
-        places: How many batches run at a time, or None for as many as the worker has threads.
         directory: The worker's own directory, by which it is known again.
     """
 
-    def __init__(self, name: str, station: bytes, index: int, places: int | None, directory: str) -> None:
-        self._args = (name, station, index, places, directory)
+    def __init__(self, name: str, station: bytes, index: int, directory: str) -> None:
+        self._args = (name, station, index, directory)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _take, self._args
@@ -43,25 +41,27 @@ class Taking:
 class Seat:
     """Runs batches in the worker where it was taken."""
 
-    def __init__(self, name: str, station: Any, pool: ThreadPoolExecutor | None = None) -> None:
+    def __init__(self, name: str, station: Any) -> None:
         self.name = name
         self.station = station
-        self.pool = pool
 
     def __call__(self, parcel: bytes) -> Any:
         """What the station makes of *parcel*; of an empty one, what its tear-down says."""
         if self.station is None:
             raise RuntimeError("The worker that had this part of the run has left.")
-        if not parcel:
-            kept().pop(self.name, None)
-        job = partial(self.station.run, parcel) if parcel else self.station.leave
-        if self.pool is None:
-            return job()
-        return self.pool.submit(copy_context().run, job).result()
+        if parcel:
+            return self.station.run(parcel)
+        kept().pop(self.name, None)
+        return self.station.leave()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        kept()[self.name] = self.station, self.pool
+        kept()[self.name] = self.station
         return _find, (self.name,)
+
+
+def end_worker(dask_worker: Any) -> None:
+    """Run by a nanny: ends its worker, also where a call that is stuck holds the interpreter."""
+    os.kill(dask_worker.pid, signal.SIGKILL)
 
 
 def kept() -> dict[str, Any]:
@@ -69,14 +69,14 @@ def kept() -> dict[str, Any]:
     return sys.modules.setdefault(KEPT, ModuleType(KEPT)).__dict__
 
 
-def _take(name: str, station: bytes, index: int, places: int | None, directory: str) -> Seat:
+def _take(name: str, station: bytes, index: int, directory: str) -> Seat:
     if get_worker().local_directory != directory:
         # The address is the same, but what was to run there has been given up.
         raise RuntimeError("The worker for which this was meant has ended, and another has its address.")
     # Dask has tblib pickle exceptions, which makes of this one what cannot be unpickled; Python itself can do it.
     copyreg.dispatch_table.pop(BaseExceptionGroup, None)
-    return Seat(name, pickle.loads(station)(index), None if places is None else ThreadPoolExecutor(places))
+    return Seat(name, pickle.loads(station)(index))
 
 
 def _find(name: str) -> Seat:
-    return Seat(name, *kept().pop(name, (None,)))
+    return Seat(name, kept().pop(name, None))

@@ -168,12 +168,9 @@ def test_worker_limit_bounds_what_runs_at_a_time(new_cluster: Callable[..., Any]
 def test_resources_choose_the_workers_and_bound_them(new_cluster: Callable[..., Any]) -> None:
     """A worker without them is not used; one that has them for one call runs one at a time."""
     cluster = new_cluster(2, threads_per_worker=2)
-    cluster.new_worker_spec()  # of a worker without resources, which the two are
-    cluster.worker_spec["gpu"] = {
-        "cls": cluster.new_worker_spec()[2]["cls"],
-        "options": {**cluster.new_worker_spec()[2]["options"], "resources": {"GPU": 1}},
-    }
-    cluster.sync(cluster._correct_state)
+    (plain,) = cluster.new_worker_spec().values()
+    cluster.worker_spec["gpu"] = {**plain, "options": {**plain["options"], "resources": {"GPU": 1}}}
+    cluster.scale(3)
 
     def where(task: int) -> tuple[int, int]:
         time.sleep(0.01)

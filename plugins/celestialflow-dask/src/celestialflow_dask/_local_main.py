@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 from traceback import format_exc
@@ -51,7 +52,10 @@ def main() -> None:
             # Whoever asked for it has gone on. It will not wait for long, and what is late is killed, and may not tell.
             with open(os.devnull, "w") as nowhere:
                 os.dup2(nowhere.fileno(), sys.stderr.fileno())
-            cluster.close(timeout=order["patience"])
+            try:
+                cluster.close(timeout=order["patience"])
+            finally:
+                shutil.rmtree(order["directory"], ignore_errors=True)
 
 
 if __name__ == "__main__":

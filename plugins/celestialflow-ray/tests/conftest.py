@@ -70,9 +70,7 @@ class Head:
         # The cluster and its drivers are processes of one test: tokens would only be in the way.
         environ = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         with log.open("wb") as output:
-            node = subprocess.Popen(
-                command, stdout=output, stderr=output, env=environ, start_new_session=True
-            )
+            node = subprocess.Popen(command, stdout=output, stderr=output, env=environ, start_new_session=True)
         self._processes.append(node)
 
         def joined() -> bool:
@@ -90,7 +88,7 @@ class Head:
     def kill(self, node: subprocess.Popen[bytes] | None = None) -> None:
         """End a node, or all, as a machine that loses power."""
         for process in [node] if node is not None else self._processes:
-            for pid in [*descendants(process.pid), process.pid]:
+            for pid in [*below(process.pid), process.pid]:
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
@@ -98,7 +96,7 @@ class Head:
             process.wait()
 
 
-def descendants(pid: int) -> list[int]:
+def below(pid: int) -> list[int]:
     """The processes below *pid*."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
@@ -109,11 +107,17 @@ def descendants(pid: int) -> list[int]:
                 continue
             parents.setdefault(int(fields[1]), []).append(int(entry.name))
     found: list[int] = []
-    below = parents.get(pid, [])
-    while below:
-        found += below
-        below = [child for parent in below for child in parents.get(parent, [])]
+    level = parents.get(pid, [])
+    while level:
+        found += level
+        level = [child for parent in level for child in parents.get(parent, [])]
     return found
+
+
+@pytest.fixture
+def descendants() -> Callable[[int], list[int]]:
+    """Gives the processes below one."""
+    return below
 
 
 @pytest.fixture

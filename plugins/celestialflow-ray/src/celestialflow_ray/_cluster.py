@@ -9,7 +9,7 @@ An actor that is not placed yet is no worker yet; Ray, and its autoscaler, see i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -29,9 +29,12 @@ __all__ = ["RayCluster"]
 
 TICK = 1.0
 # The head may be away this long: it may be starting again. After a minute Ray ends the process that it was lost to.
-PATIENCE = 30.0
+PATIENCE = 20.0
 # So many actors that die one after the other before one has started: none will.
 STILLBORN = 4
+# What is smaller travels with the call. Through the object store it would come to each node once, but a process that
+# uses the store is ended by Ray, there and then, when the store of its node dies.
+INLINE = 64 << 10
 _PICKLING = threading.Lock()
 
 
@@ -48,6 +51,7 @@ class RayCluster:
         self._members: set[Member] = set()
         self._session: sessions.Session | None = None
         self._thread: threading.Thread | None = None
+        self._station: Any = None
 
     # -- called by the executor --------------------------------------------------------------------------------------
 
@@ -56,7 +60,9 @@ class RayCluster:
         options = self._options
         limit = options.worker_limit
         each = 1 if options.num_cpus is None else options.num_cpus
-        session = sessions.enter(options.arguments, usable_cpus() if limit is None else max(1, round(limit * each + 0.49)))
+        session = sessions.enter(
+            options.arguments, usable_cpus() if limit is None else max(1, round(limit * each + 0.49))
+        )
         self._session = session
         try:
             nodes = _nodes()
@@ -67,7 +73,7 @@ class RayCluster:
                     f"less, or say what there is with init."
                 )
             self._actors = _export(options, session.shared)
-            self._station = ray.put(station)
+            self._station = station if len(station) <= INLINE else ray.put(station)
         except BaseException:
             sessions.leave(session)
             raise
@@ -81,7 +87,7 @@ class RayCluster:
         self._thread = threading.Thread(target=self._watch, name="celestialflow-ray", daemon=True)
         self._thread.start()
 
-    def workers(self) -> Mapping[Member, int]:
+    def workers(self) -> Mapping[Hashable, int]:
         """The actors that have started."""
         if self._broken is None and not ray.is_initialized():
             self._break(CelestialFlowError("Ray was shut down in this process while the run used it."))
@@ -135,7 +141,8 @@ class RayCluster:
         if self._broken is None:
             for member in members:
                 member.kill()
-        del self._actors, self._station
+        del self._actors
+        self._station = None
         sessions.leave(session)
 
     # -- the thread of the cluster -----------------------------------------------------------------------------------
@@ -184,9 +191,8 @@ class RayCluster:
         if not self._closing:
             self._changed()
 
-    def _enlisted(self, answer: None | BaseException) -> None:
-        cause = answer.__cause__ if isinstance(answer, ActorLost) else None
-        if isinstance(cause, ray.exceptions.RayTaskError):
+    def _enlisted(self, answer: ActorLost | None) -> None:
+        if answer is not None and answer.raised:
             self._break(WorkerSetupError("A worker of the Ray cluster cannot take the run's function.", str(answer)))
 
     def _break(self, error: CelestialFlowError) -> None:
@@ -210,10 +216,9 @@ def _export(options: RayOptions, shared: bool) -> Any:
         asked = {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
     if options.num_gpus is not None:
         asked["num_gpus"] = options.num_gpus
-    actors = ray.remote(max_restarts=0, max_task_retries=0, resources=dict(options.resources) or None, **asked)(
-        far.StationHolder
-    )
-    return _ByValue(actors)
+    if options.resources:
+        asked["resources"] = dict(options.resources)
+    return _ByValue(ray.remote(max_restarts=0, max_task_retries=0, **asked)(far.StationHolder))
 
 
 class _ByValue:
@@ -224,8 +229,8 @@ class _ByValue:
 
     def remote(self, *args: Any) -> Any:
         with _PICKLING:
-            cloudpickle.register_pickle_by_value(far)
+            cloudpickle.register_pickle_by_value(far)  # type: ignore[no-untyped-call]  # of Ray's copy
             try:
                 return self._actors.remote(*args)
             finally:
-                cloudpickle.unregister_pickle_by_value(far)
+                cloudpickle.unregister_pickle_by_value(far)  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from celestialflow_ray._text import plain
 
@@ -19,7 +19,13 @@ Done = Callable[[Any], None]
 
 
 class ActorLost(RuntimeError):
-    """The actor has died, or cannot be reached; says what Ray says."""
+    """The actor has died, or cannot be reached; says what Ray says.
+
+    Attributes:
+        raised: Whether the actor lives, and its method has raised.
+    """
+
+    raised = False
 
 
 class Member:
@@ -61,7 +67,7 @@ class Member:
             if self.lost is not None:
                 return
             self.lost = ActorLost(plain(error))
-            self.lost.__cause__ = error
+            self.lost.raised = isinstance(error, RayTaskError)
             errands, self._errands = self._errands, set()
         # First that it is gone, so that who hears of a batch does not find its worker still there.
         self._changed(self, self.lost)

@@ -19,6 +19,7 @@ from typing import Any
 import attrs
 import ray
 from ray.exceptions import RayError
+from ray.util.client import ray as client
 
 from celestialflow_core.errors import WorkerSetupError
 from celestialflow_ray._text import plain
@@ -73,10 +74,7 @@ def enter(arguments: Mapping[str, Any] | None, cpus: int) -> Session:
         ValueError: There is one, and it is not what the arguments ask for.
     """
     with _LOCK:
-        if ray.is_initialized():
-            session = _join(arguments)
-        else:
-            session = _start(arguments, cpus)
+        session = _join(arguments) if ray.is_initialized() else _start(arguments, cpus)
         _sessions.append(session)
         return session
 
@@ -113,7 +111,7 @@ def _head() -> str:
 
 
 def _join(arguments: Mapping[str, Any] | None) -> Session:
-    if ray.util.client.ray.is_connected():
+    if client.is_connected():
         raise ValueError(
             "Ray is initialised through Ray Client (ray://) in this process, which is not supported. Initialise it "
             "with host:port on a machine of the cluster, or submit the script as a Ray job."
@@ -135,9 +133,10 @@ def _join(arguments: Mapping[str, Any] | None) -> Session:
 
 def _start(arguments: Mapping[str, Any] | None, cpus: int) -> Session:
     given = dict(arguments or {})
-    address = given.get("address") or os.environ.get("RAY_ADDRESS") or (None if arguments else "local")
+    # Without an address ray.init joins a cluster that runs on this machine, or starts one.
+    address = given.get("address") or os.environ.get("RAY_ADDRESS") or ("local" if arguments is None else None)
     _check(address)
-    local = address in (None, "local")
+    local = address == "local"
     if arguments is None:
         given = {"address": address, "log_to_driver": False}
         if local:
@@ -148,7 +147,7 @@ def _start(arguments: Mapping[str, Any] | None, cpus: int) -> Session:
     except (OSError, RuntimeError, ValueError, TypeError, RayError) as error:
         ray.shutdown(**_WAIT)
         before.restore()
-        what = "Ray could not be started" if local else f"The Ray cluster at {address} could not be joined"
+        what = "Ray could not be started" if address in (None, "local") else f"The Ray cluster at {address} could not be joined"
         said = f"{type(error).__name__}: {plain(error)}"
         if error.__cause__ is not None:
             said += f" ({plain(error.__cause__)})"
@@ -163,7 +162,7 @@ def _start(arguments: Mapping[str, Any] | None, cpus: int) -> Session:
 
 def _check(address: str | None) -> None:
     """Refuse an address where nobody listens: Ray itself would try for two minutes."""
-    if address in (None, "local", "auto"):
+    if address is None or address in ("local", "auto"):
         return
     if "://" in address:
         raise WorkerSetupError(

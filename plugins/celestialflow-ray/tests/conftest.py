@@ -5,6 +5,7 @@ Where a test has Ray to itself, its scripts run in processes apart, since a proc
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -38,7 +39,7 @@ def session_ray() -> Iterator[Any]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
-        ray.init(address="local", num_cpus=2, resources={"stove": 2}, logging_level="ERROR", **SMALL)
+        ray.init(address="local", num_cpus=2, resources={"stove": 2}, logging_level=logging.ERROR, **SMALL)
         yield ray
         ray.shutdown()
 

@@ -166,6 +166,8 @@ class RayCluster:
         with self._lock:
             missing = 0 if self._closing or self._broken is not None else wanted - len(self._members)
         for _ in range(missing):
+            if not ray.is_initialized():  # an actor that is made then starts a new Ray
+                return
             # Outside of the lock: an actor that cannot be made says so at once, and that wants the lock.
             member = Member(self._actors.remote(self._station), self._heard)
             with self._lock:
@@ -205,7 +207,8 @@ class RayCluster:
 
 def _nodes() -> list[dict[str, float]]:
     """What each node of the cluster has."""
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [dict(node["Resources"]) for node in nodes if node["Alive"]]
 
 
 def _export(options: RayOptions, shared: bool) -> Any:

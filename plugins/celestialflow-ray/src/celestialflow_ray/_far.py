@@ -25,13 +25,14 @@ class StationHolder:
     def enlist(self, index: int) -> None:
         """Make the station."""
         try:
-            import cloudpickle  # noqa: F401
+            import cloudpickle
         except ImportError:  # Ray brings one of its own, which will do
             import sys
 
-            from ray import cloudpickle as theirs
+            from ray import cloudpickle
+            from ray.cloudpickle import cloudpickle as inner
 
-            sys.modules.update({"cloudpickle": theirs, "cloudpickle.cloudpickle": theirs.cloudpickle})
+            sys.modules.update({"cloudpickle": cloudpickle, "cloudpickle.cloudpickle": inner})
         self._station = pickle.loads(self._packed)(index)
 
     def run(self, parcel: bytes) -> bytes:

@@ -54,6 +54,9 @@ class Member:
         if lost is not None:
             done(lost)
             return
+        if not ray.is_initialized():  # whoever calls an actor then starts a new Ray
+            self.lose(RuntimeError("Ray was shut down"))
+            return
         try:
             future = method.remote(*args).future()
         except (RayError, OSError, RuntimeError) as error:
@@ -76,6 +79,9 @@ class Member:
 
     def kill(self) -> None:
         """End its process, also if it is stuck; what it has is answered at once."""
+        if not ray.is_initialized():
+            self.lose(RuntimeError("Ray was shut down"))
+            return
         try:
             ray.kill(self.actor, no_restart=True)
         except (RayError, OSError, RuntimeError, ValueError) as error:  # it is gone, or Ray is

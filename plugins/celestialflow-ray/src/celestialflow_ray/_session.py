@@ -111,7 +111,7 @@ def _head() -> str:
 
 
 def _join(arguments: Mapping[str, Any] | None) -> Session:
-    if client.is_connected():
+    if client.is_connected():  # type: ignore[no-untyped-call]
         raise ValueError(
             "Ray is initialised through Ray Client (ray://) in this process, which is not supported. Initialise it "
             "with host:port on a machine of the cluster, or submit the script as a Ray job."
@@ -147,7 +147,11 @@ def _start(arguments: Mapping[str, Any] | None, cpus: int) -> Session:
     except (OSError, RuntimeError, ValueError, TypeError, RayError) as error:
         ray.shutdown(**_WAIT)
         before.restore()
-        what = "Ray could not be started" if address in (None, "local") else f"The Ray cluster at {address} could not be joined"
+        what = (
+            "Ray could not be started"
+            if address in (None, "local")
+            else f"The Ray cluster at {address} could not be joined"
+        )
         said = f"{type(error).__name__}: {plain(error)}"
         if error.__cause__ is not None:
             said += f" ({plain(error.__cause__)})"

@@ -320,6 +320,7 @@ class TestProcesses:
                 assert "give a function that makes the pool" in str(results[id].error)
         finally:
             pool.shutdown()
+            multiprocessing.active_children()  # collects the worker that died; loky with psutil leaves that to others
             bench.close()
 
     def test_running_process_is_killed_at_the_end(self, on: Callable[..., Bench], make: Any, tmp_path: Path) -> None:
@@ -462,15 +463,74 @@ class TestForeignSystems:
         assert "the worker is gone" in str(results[205].error)
         assert len(made) == 1
 
-    def test_future_that_cannot_be_cancelled_is_waited_for(self, on: Callable[..., Bench]) -> None:
-        """A cancel that raises is a request that was not granted."""
+    def test_running_call_that_cannot_be_cancelled_is_waited_for(self, on: Callable[..., Bench]) -> None:
+        """A cancel that raises is a request that was not granted: what has begun gets the grace, the rest is gone."""
         pool = MoodyPool()
-        bench = on(pool).start(act)
+        started, release = threading.Event(), threading.Event()
+
+        def task(number: int) -> int:
+            started.set()
+            release.wait(60)
+            return number
+
+        bench = on(pool).start(task)
         for id in range(4):
-            bench.submit([Call(id, ("", id))])
+            bench.submit([Call(id, (id,))])
+        bench.wait(started.is_set)
+        threading.Timer(0.1, release.set).start()
         bench.stop(grace=60.0)
-        assert len(bench.by_id()) == 4
+        assert [result.value for result in bench.results] == [0]
         pool.shutdown()
+
+    @pytest.mark.parametrize("given", ["factory", "object"])
+    def test_batch_that_cannot_be_cancelled_runs_no_call_after_a_stop(
+        self, on: Callable[..., Bench], given: str
+    ) -> None:
+        """A pool that cannot cancel starts it none the less, once the call in front has ended; its calls are gone."""
+        pool = MoodyPool()
+        started, release = threading.Event(), threading.Event()
+        ran: list[int] = []
+
+        def task(number: int) -> None:
+            ran.append(number)
+            if number == 0:
+                started.set()
+                release.wait(60)
+
+        bench = on(pool if given == "object" else lambda: pool).start(task)
+        for id in range(3):
+            bench.submit([Call(id, (id,))])
+        bench.wait(started.is_set)
+        bench.stop(grace=0.0)
+        release.set()
+        pool.shutdown()
+        assert ran == [0]
+
+    @pytest.mark.parametrize("idle", [True, False])
+    def test_pool_that_refuses_to_cancel_is_shut_down(self, on: Callable[..., Bench], idle: bool) -> None:
+        """Nobody asks it to, where it has nothing to do; where it has, the refusal is not the last word."""
+
+        class Refusing(MoodyPool):
+            asked = False
+
+            def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+                if cancel_futures:
+                    self.asked = True
+                    raise UserWarning("cancelling is not supported")
+                super().shutdown(wait)
+
+        pool = Refusing()
+        bench = on(lambda: pool).start(act)
+        bench.feed([("", 1)])
+        release = threading.Event()
+        if not idle:
+            pool._threads.submit(release.wait, 60)
+            bench.submit([Call(1, ("", 1))])
+            threading.Timer(0.2, release.set).start()
+        bench.stop(grace=60.0)
+        assert pool.asked is not idle
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            pool._threads.submit(abs, 1)
 
 
 def test_result_that_is_on_its_way_at_a_stop_is_not_heard_by_the_next_run() -> None:

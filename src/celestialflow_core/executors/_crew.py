@@ -1,8 +1,9 @@
 """Which calls go to which worker of a cluster next. No clock, no thread, no cluster: `cluster` has these.
 
-Every worker that is there has a post. Its places are kept busy with two batches each, of the size that `Pace` works
-out. A batch that is lost as a whole names no culprit: its calls become suspects. For suspects a few posts are docks: a
-dock gets no more batches, and when it has none left, it gets one suspect at a time. Who is lost there is charged.
+Every worker that is there has a post. Its places are kept busy with one or two batches each, of the size that `Pace`
+works out. A batch that is lost as a whole names no culprit: its calls become suspects. For suspects a few posts are
+docks: a dock gets no more batches, and when it has none left, it gets one suspect at a time. Who is lost there is
+charged.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from celestialflow_core._call import Call, Calls
 
 __all__ = ["Batch", "Crew", "Post"]
 
-BATCHES_PER_PLACE = 2
-
 
 class Batch:
     """Calls that travel together.
 
     Attributes:
-        calls: The calls.
+        calls: The calls; none in a probe, which only shows that the worker can run any.
         reruns: How often they had been started before.
         alone: Whether it is a suspect, with a worker to itself.
+        collects: Whether it is a call that an earlier batch left running, and only waited for.
         sent: When, by the executor's clock.
         overdue: Whether it has taken longer than any batch may, so that its worker was ended.
     """
 
-    __slots__ = ("alone", "calls", "overdue", "reruns", "sent")
+    __slots__ = ("alone", "calls", "collects", "overdue", "reruns", "sent")
 
-    def __init__(self, calls: Calls, reruns: int = 0, alone: bool = False) -> None:
+    def __init__(self, calls: Calls, reruns: int = 0, alone: bool = False, collects: bool = False) -> None:
         self.calls = calls
         self.reruns = reruns
         self.alone = alone
+        self.collects = collects
         self.sent = 0.0
         self.overdue = False
 
@@ -72,6 +73,7 @@ class Crew:
         """How many calls have not been sent."""
         self._queue: deque[tuple[Calls, int]] = deque()
         self._suspects: deque[tuple[Call, int]] = deque()
+        self._docked = False
 
     @property
     def places(self) -> int:
@@ -121,42 +123,56 @@ class Crew:
         self._suspects.clear()
         self.waiting = 0
 
-    def batches(self, size: int) -> Iterator[tuple[Post, Batch]]:
+    def batches(self, size: int, deep: int) -> Iterator[tuple[Post, Batch]]:
         """What to send now; each is counted as sent when it is given.
 
         Args:
             size: How many calls a batch should have.
+            deep: How many batches a place may have: one behind another saves the time of a trip, and costs a slow
+                call's neighbour the wait for it.
         """
-        self._appoint_docks()
+        if self._suspects or self._docked:
+            self._appoint_docks()
         for post in self.posts.values():
-            if self._suspects and post.dock and not post.out and not post.ending:
+            if not self._suspects or not post.dock or post.out or post.ending:
+                continue
+            if post.heard is None:
+                # A worker that dies while it starts is no proof against the first call that was sent there.
+                yield post, self._sent(post, Batch(Calls([], [])))
+            else:
                 call, reruns = self._suspects.popleft()
                 yield post, self._sent(post, Batch(Calls([call.id], [call.args]), reruns, alone=True))
         while self._queue:
-            free = [post for post in self.posts.values() if self._has_room(post)]
+            free = [post for post in self.posts.values() if self._room(post, deep) > 0]
             if not free:
                 return
-            room = sum(post.places * BATCHES_PER_PLACE - len(post.out) for post in free)
+            room = sum(self._room(post, deep) for post in free)
             post = min(free, key=lambda post: len(post.out) / post.places)
             # Few calls are spread over all that could take one, rather than given to the first.
             calls, reruns = self._take(max(1, min(size, -(-self.waiting // room))))
             yield post, self._sent(post, Batch(calls, reruns))
 
     def _appoint_docks(self) -> None:
-        """As many as there are suspects, but no more than half of the posts, so that the others go on."""
-        wanted = min(len(self._suspects), max(1, len(self.posts) // 2))
-        docks = [post for post in self.posts.values() if post.dock]
-        for post in docks[wanted:]:
-            post.dock = False
-        if len(docks) < wanted:
-            others = sorted((post for post in self.posts.values() if not post.dock), key=lambda post: len(post.out))
-            for post in others[: wanted - len(docks)]:
-                post.dock = True
+        """As many as there are suspects, but no more than half of the posts, so that the others go on.
 
-    def _has_room(self, post: Post) -> bool:
+        Those that will be empty soonest: not where a slow call runs, if that can be avoided.
+        """
+        wanted = min(len(self._suspects), max(1, len(self.posts) // 2))
+        self._docked = wanted > 0
+
+        def wait(post: Post) -> tuple[bool, bool, int]:
+            slow = any(batch.collects and not batch.alone for batch in post.out)
+            return slow, not post.dock, len(post.out)
+
+        for number, post in enumerate(sorted(self.posts.values(), key=wait)):
+            post.dock = number < wanted
+
+    def _room(self, post: Post, deep: int) -> int:
+        """How many more batches *post* may have. A place with a slow call has nothing behind that."""
         if post.dock or post.ending or any(batch.alone for batch in post.out):
-            return False
-        return len(post.out) < post.places * BATCHES_PER_PLACE
+            return 0
+        slow = sum(batch.collects for batch in post.out)
+        return (post.places - slow) * deep - (len(post.out) - slow)
 
     def _take(self, size: int) -> tuple[Calls, int]:
         calls, reruns = self._queue.popleft()

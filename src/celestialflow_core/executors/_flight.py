@@ -31,9 +31,10 @@ class Batch:
         refused: It has surely not been started: the pool did not take it, or cancelled it.
         claimed: Somebody is dealing with its end.
         done: And has dealt with it.
+        shipment: What was sent.
     """
 
-    __slots__ = ("alone", "calls", "claimed", "done", "failure", "refused", "reruns", "sent")
+    __slots__ = ("alone", "calls", "claimed", "done", "failure", "refused", "reruns", "sent", "shipment")
 
     def __init__(self, calls: Calls, reruns: int = 0, alone: bool = False) -> None:
         self.calls = calls
@@ -44,6 +45,12 @@ class Batch:
         self.refused = False
         self.claimed = False
         self.done = False
+        self.shipment: stub.Shipment | None = None
+
+    def empty(self) -> None:
+        """Take the calls out of what was sent; a batch that has begun, or has left this process, is not changed."""
+        if self.shipment is not None:
+            self.shipment.args = ()
 
 
 class Flight:
@@ -68,7 +75,7 @@ class Flight:
 
     def launch(self, pool: Pool | None, function: stub.FunctionRef, batch: Batch, context: Context) -> None:
         """Send *batch* to *pool*; a refusal is its failure."""
-        shipment = stub.Shipment(batch.calls.ids, batch.calls.args, context)
+        batch.shipment = shipment = stub.Shipment(batch.calls.ids, batch.calls.args, context)
         try:
             if pool is None:
                 raise RuntimeError("the pool is closed")
@@ -83,6 +90,7 @@ class Flight:
         future.add_done_callback(self._done)
         if stopping:
             ask_to_cancel(future)
+            batch.empty()
 
     def _done(self, future: Future[stub.Returned]) -> None:
         with self.changed:
@@ -133,6 +141,12 @@ class Flight:
                 batch.claimed = True
             self._batches.clear()
         return lost
+
+    def empty(self) -> None:
+        """See to it that no batch which still lies in this process runs a call, also where it cannot be cancelled."""
+        with self.changed:
+            for batch in self._batches.values():
+                batch.empty()
 
     def cancel(self) -> None:
         """Ask the pool to cancel all that it has not started."""

@@ -19,6 +19,7 @@ import celestialflow_core.executors.worker as stub
 from celestialflow_core._call import Calls, Result
 from celestialflow_core.errors import CelestialFlowError, TaskTimeout, WorkerCrashed, WorkerSetupError
 from celestialflow_core.executors._crew import Batch, Crew, Post
+from celestialflow_core.executors._load import Load
 from celestialflow_core.executors._pace import Pace
 from celestialflow_core.executors._verdicts import failure_result, function_error, results_of
 from celestialflow_core.executors.interface import Deliver, Work, describe
@@ -31,14 +32,17 @@ __all__ = ["Foreman"]
 
 # A batch hands back what it has not begun after this long, so that calls that turn slow spread over the workers.
 BUDGET = 0.25
-# A parcel of more bytes ends early: it would only sit in memory twice.
-PARCEL_BYTES = 4 << 20
+# A call that takes longer has nothing sent behind it.
+SLOW = 0.1
 # How often the cluster is asked for its workers where it says nothing.
 LOOK = 1.0
 # What a worker may take beyond limit and budget before it is held to be stuck so that it cannot even say so.
 SILENCE = 5.0
-# The same for one that has not been heard of yet: it may have to start, and to import a lot.
+# The same for one that has not been heard of yet: it may have to start, and to import a lot. Once others have been
+# heard of, three times what they took is enough.
 FIRST_SILENCE = 60.0
+# Workers in a row that are lost with a probe, before it is held that none can start.
+PROBES = 5
 # Calls that wait here for each that is on its way, so that a worker that comes back finds something.
 CALLS_AHEAD = 3
 
@@ -66,6 +70,8 @@ class Foreman:
         self._crew = Crew()
         self._pace = Pace(expected)
         self._crashes: dict[int, int] = {}
+        self._first_silence = FIRST_SILENCE
+        self._lost_probes = 0  # in a row
         self._idle_since: float | None = None  # since when calls wait, and there is no worker
         self._over = False
         self._stop_at: float | None = None
@@ -178,8 +184,7 @@ class Foreman:
                 continue
             first = post.out[0]
             heard = first.sent if post.heard is None else max(first.sent, post.heard)
-            silence = SILENCE if post.heard is not None else FIRST_SILENCE
-            if now - heard > self._work.timeout + BUDGET + silence:
+            if now - heard > self._work.timeout + BUDGET + (self._first_silence if post.heard is None else SILENCE):
                 first.overdue = post.ending = True
                 self._cluster.kill(post.worker)
 
@@ -188,50 +193,34 @@ class Foreman:
     def _send(self) -> None:
         if self._over or self._stop_at is not None:
             return
-        for post, batch in self._crew.batches(self._pace.size):
+        for post, batch in self._crew.batches(self._pace.size, 1 if self._pace.per_call > SLOW else 2):
             parcel = self._pack(post, batch)
-            if parcel is None:
-                continue
-            batch.sent = perf_counter()
-            done = partial(self._back, post, batch)
-            try:
-                self._cluster.send(post.worker, parcel, done)
-            except CelestialFlowError:
-                raise
-            except Exception as error:  # the cluster's own code
-                self._came(post, batch, error)
+            if parcel is not None:
+                self._send_to(post, batch, parcel)
+
+    def _send_to(self, post: Post, batch: Batch, parcel: bytes) -> None:
+        batch.sent = perf_counter()
+        try:
+            self._cluster.send(post.worker, parcel, partial(self._back, post, batch))
+        except CelestialFlowError:
+            raise
+        except Exception as error:  # the cluster's own code
+            self._back(post, batch, error)
 
     def _back(self, post: Post, batch: Batch, outcome: bytes | BaseException) -> None:
         """What the cluster calls, in any thread."""
         self._inbox.put(partial(self._came, post, batch, outcome))
 
     def _pack(self, post: Post, batch: Batch) -> bytes | None:
-        """The parcel, without calls that cannot travel, and without those that are too much for one."""
-        ids: list[int] = []
-        frames: list[Any] = []
-        size = 0
-        calls = batch.calls
-        unsent: list[Result] = []
-        for position, (id, args) in enumerate(zip(calls.ids, calls.args, strict=True)):
-            frame = stub.freeze(args)
-            if isinstance(frame, stub.Unsent):
-                failure = (id, 0.0, stub.ARGUMENT_DUMP, (frame.argument, frame.reason))
-                unsent.append(failure_result(failure, args, None, batch.reruns))
-                continue
-            ids.append(id)
-            frames.append(frame)
-            size += len(frame) if isinstance(frame, bytes) else 0
-            if size > PARCEL_BYTES and position + 1 < len(calls):
-                self._crew.add(calls[position + 1 :], batch.reruns, first=True)
-                break
-        if len(ids) < len(calls):
-            args_of = dict(zip(calls.ids, calls.args, strict=True))
-            batch.calls = Calls(ids, [args_of[id] for id in ids])
-        self._hand_over(unsent)
-        if not ids:
+        """The parcel for *batch*, which loses what cannot travel, or not with the rest. None if nothing is left."""
+        load = Load(batch.calls)
+        self._crew.add(load.left, batch.reruns, first=True)
+        self._hand_over([failure_result(one, args, None, batch.reruns) for one, args in load.unsent])
+        if len(batch.calls) and not load.ids:
             post.out.remove(batch)
             return None
-        return station.parcel(ids, frames, BUDGET)
+        batch.calls = Calls(load.ids, load.args)
+        return station.parcel(load.ids, load.frames, BUDGET, post.places)
 
     # -- receiving
 
@@ -244,27 +233,55 @@ class Foreman:
             self._look()
             return
         post.out.remove(batch)
-        now = post.heard = perf_counter()
+        now = perf_counter()
+        if post.heard is None:
+            took = SILENCE + 3 * (now - batch.sent)
+            known = self._first_silence
+            self._first_silence = min(FIRST_SILENCE, took if known == FIRST_SILENCE else max(known, took))
+        post.heard = now
+        self._lost_probes = 0
         returned = station.unpack(outcome)
         if returned.problem is not None:
             self._end(function_error(returned.problem))
             return
-        self._pace.learn(returned, batch.sent, now)
+        if batch.collects:
+            self._pace.note_slow(max(returned.seconds, default=0.0))
+        else:
+            self._pace.learn(returned, batch.sent, now)
         self.slots = self._slots()
         self._hand_over(results_of(returned, batch.calls, post.index, batch.reruns))
         if any(failure[2] == stub.TIMED_OUT for failure in returned.failures):
             post.ending = True
             self._cluster.kill(post.worker)
+        if returned.running is not None:
+            self._collect(post, batch, *returned.running)
         if returned.unstarted:
             # The batch was broken off, so these are its last calls.
             self._crew.add(batch.calls[len(batch.calls) - len(returned.unstarted) :], batch.reruns, first=True)
+
+    def _collect(self, post: Post, batch: Batch, id: int, seconds: float) -> None:
+        """Wait for a slow call of *batch*."""
+        self._pace.note_slow(seconds)
+        slow = Batch(
+            Calls([id], [batch.calls.args[batch.calls.ids.index(id)]]), batch.reruns, batch.alone, collects=True
+        )
+        post.out.append(slow)
+        self._send_to(post, slow, station.collection(id))
 
     def _lost(self, post: Post, batch: Batch, error: BaseException | None) -> None:
         """A batch that did not come back, nor will."""
         post.out.remove(batch)
         if self._stop_at is not None or self._over:
             return
-        if post.ending and not batch.overdue:
+        if not len(batch.calls):
+            self._lost_probes += 1
+            if self._lost_probes >= PROBES:
+                said = "" if error is None else f" The cluster said: {reason_of(error)}."
+                raise WorkerSetupError(
+                    f"{PROBES} workers in a row were lost before they could run anything.{said} See whether they can "
+                    f"start, and load the function."
+                )
+        elif post.ending and not batch.overdue:
             # We ended the worker for another batch, behind which this one waited.
             self._crew.add(batch.calls, batch.reruns, first=True)
         elif not batch.alone:
@@ -313,7 +330,7 @@ class Foreman:
                 for post in self._crew.posts.values():
                     self._try(self._cluster.recall, post.worker)
             return False
-        if self._leaving is None and self._work.setup is not None and not late:
+        if self._leaving is None and not late:
             self._leaving = {post.worker for post in self._crew.posts.values() if post.heard is not None}
             for worker in list(self._leaving):
                 self._try(self._cluster.dismiss, worker, partial(self._gone, worker))
@@ -331,10 +348,9 @@ class Foreman:
     def _left(self, worker: Hashable, said: str | BaseException) -> None:
         if self._leaving is not None:
             self._leaving.discard(worker)
-        if said:
-            text = reason_of(said) if isinstance(said, BaseException) else said
+        if said and isinstance(said, str):  # a worker that is gone has nothing to tear down
             # Every outcome is delivered already: stderr is all that is left to tell.
-            print(f"The tear-down of worker_setup raised:\n{text}", file=sys.stderr)
+            print(f"The tear-down of worker_setup raised:\n{said}", file=sys.stderr)
 
     @staticmethod
     def _try(verb: Callable[..., None], *args: Any) -> None:

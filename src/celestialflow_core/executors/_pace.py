@@ -32,6 +32,11 @@ class Pace:
         return self._sizer.size
 
     @property
+    def per_call(self) -> float:
+        """How long a call is thought to take, in seconds."""
+        return self._sizer.per_call or 0.0
+
+    @property
     def slots(self) -> int:
         """How many calls should be in flight."""
         return self._workers * LEASES_PER_WORKER * self._sizer.size
@@ -53,3 +58,7 @@ class Pace:
             self._seen[returned.worker] = (index, now)
         self._sizer.observe(calls, seconds, trip)
         return index
+
+    def note_slow(self, seconds: float) -> None:
+        """A call runs for *seconds* already, or did."""
+        self._sizer.observe(1, seconds)

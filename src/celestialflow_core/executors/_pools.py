@@ -52,14 +52,19 @@ def exit_of(processes: list[Any]) -> int | None:
 
 
 class Closing:
-    """A pool on its way out: shut down by a thread of its own, since ``shutdown`` may wait for ever."""
+    """A pool on its way out: shut down by a thread of its own, since ``shutdown`` may wait for ever.
 
-    def __init__(self, pool: Pool) -> None:
+    Args:
+        pool: The pool.
+        idle: Whether nothing is with it. Then it is not asked to cancel, since parsl warns of that at each request.
+    """
+
+    def __init__(self, pool: Pool, idle: bool = False) -> None:
         self._pool = pool
         # Read now: a pool forgets its processes as soon as it is shut down.
         self._processes = processes_of(pool)
-        self.cancels = "cancel_futures" in inspect.signature(pool.shutdown).parameters
-        """Whether the pool cancels what it has not started by itself."""
+        self.cancels = not idle and "cancel_futures" in inspect.signature(pool.shutdown).parameters
+        """Whether the pool is asked to cancel by itself what it has not started."""
         self.can_kill = bool(self._processes)
         """Whether the pool has processes that `kill` can end."""
         self.problem: str | None = None
@@ -67,13 +72,13 @@ class Closing:
         self._thread.start()
 
     def _shut_down(self) -> None:
-        try:
-            if self.cancels:
-                self._pool.shutdown(wait=True, cancel_futures=True)
+        for options in ({"cancel_futures": True}, {}) if self.cancels else ({},):
+            try:
+                self._pool.shutdown(wait=True, **options)
+            except Exception as error:  # of the pool's; one that refuses to cancel is still to be shut down
+                self.problem = reason_of(error)
             else:
-                self._pool.shutdown(wait=True)
-        except Exception as error:
-            self.problem = reason_of(error)
+                return
 
     def wait(self, seconds: float) -> bool:
         """Whether the pool was gone within *seconds*."""
@@ -100,3 +105,6 @@ class Closing:
         if self.can_kill:
             self.kill()
             self.wait(5.0)
+            for process in self._processes:
+                # Loky with psutil does not: then multiprocessing keeps the process, and a pipe to it, for a good while.
+                process.join(1.0)

@@ -118,7 +118,8 @@ class FuturesExecutor:
         self._flight.close()
         pool = self._pool()
         if self._closing is None and self._inquiry is not None and pool is not None:
-            self._closing = Closing(pool)
+            self._closing = Closing(pool, idle=self._flight.is_empty())
+        self._flight.empty()
         closing = self._closing
         if closing is None or not closing.cancels:
             self._flight.cancel()

@@ -28,6 +28,11 @@ class LeaseSizer:
         self._per_call: float | None = None
         self._round_trip = 0.0
 
+    @property
+    def per_call(self) -> float | None:
+        """How long a call is thought to take, in seconds; None before the first was seen."""
+        return self._per_call
+
     def observe(self, calls: int, seconds: float, round_trip: float | None = None) -> None:
         """Learn from *calls* that ran for *seconds* in all.
 

@@ -7,8 +7,10 @@
 Nothing but bytes goes either way, so that the cluster's own pickling can neither fail on a value nor see one. Pickled
 by value, a station needs cloudpickle alone where it arrives.
 
-With a time limit the calls run in a thread of the station's own, and the thread that was given the batch looks on: a
-batch whose call is stuck comes back at once, with all that had finished. The worker has to be ended then.
+Calls run in threads of the station's own, and the thread that was given the batch looks on. A batch comes back when
+its budget is over, whatever its calls do: without a slow one, which is collected later, so that neither what had
+finished nor what had not begun waits for it. A call that exceeds the time limit is given up; the worker has to be ended
+then.
 """
 
 from __future__ import annotations
@@ -42,9 +44,12 @@ from celestialflow_core.executors.worker import (
     run_batch,
 )
 
-__all__ = ["Station", "pack", "parcel", "unpack"]
+__all__ = ["Station", "collection", "pack", "parcel", "unpack"]
 
 _REGISTRY = threading.Lock()
+# A batch that keeps to its budget comes back by itself a little later than that.
+SLACK = 0.05
+LOOK = 0.05
 
 
 def pack(function: FunctionRef, setup: Callable[[], Any] | None, limit: float | None) -> bytes:
@@ -73,15 +78,21 @@ def pack(function: FunctionRef, setup: Callable[[], Any] | None, limit: float | 
                     cloudpickle.unregister_pickle_by_value(module)
 
 
-def parcel(ids: Sequence[int], frames: Sequence[Any], budget: float) -> bytes:
+def parcel(ids: Sequence[int], frames: Sequence[Any], budget: float, places: int = 1) -> bytes:
     """A batch for `Station.run`.
 
     Args:
         ids: The calls' ids.
         frames: Their arguments, each as `worker.freeze` gives them.
-        budget: After so many seconds the calls that have not begun are handed back.
+        budget: After so many seconds the batch comes back, with what had finished.
+        places: How many batches the worker may run at a time.
     """
-    return pickle.dumps((ids, frames, budget))
+    return pickle.dumps((ids, frames, budget, places))
+
+
+def collection(id: int) -> bytes:
+    """A parcel with which `Station.run` waits for the call *id*, which an earlier batch left running."""
+    return pickle.dumps(id)
 
 
 def unpack(data: bytes) -> Returned:
@@ -106,117 +117,187 @@ class Station:
         self._setup = setup
         self._limit = limit
         self._index = index
-        self._places: dict[int, _Place] = {}
-        self._lock = threading.Lock()
+        self._places: list[_Place] = []
+        self._lock = threading.Condition()
+        self._left_running: dict[int, _Place] = {}
 
     def run(self, data: bytes) -> bytes:
-        """Run a `parcel`, and give what came of it, for `unpack`. Never raises; may be called by several threads."""
-        ids, frames, budget = pickle.loads(data)
-        place = self._place()
-        shipment = Shipment(ids, frames)
-        if self._limit is None:
-            returned = place.run(shipment, budget, Watch(Returned(here())))
+        """Run a `parcel`, or wait for a `collection`, and give what came of it, for `unpack`. Never raises.
+
+        May be called by as many threads at a time as the worker has places.
+        """
+        content = pickle.loads(data)
+        if isinstance(content, int):
+            returned = self._left_running.pop(content).wait(None, self._limit)
         else:
-            returned = place.run_watched(shipment, budget, self._limit)
+            ids, frames, budget, places = content
+            place = self._take_place(places, budget)
+            if place is None:
+                returned = Returned(here())
+                returned.unstarted = list(ids)
+            else:
+                place.begin(self._function, Shipment(ids, frames), budget)
+                returned = place.wait(budget, self._limit)
+                if returned.running is not None:
+                    self._left_running[returned.running[0]] = place
         return pickle.dumps(returned.columns())
 
     def leave(self) -> str:
         """Run the tear-down; gives the tracebacks of what went wrong there, or an empty text."""
         with self._lock:
-            places = list(self._places.values())
+            places = self._places[:]
             self._places.clear()
         return "\n".join(filter(None, (place.leave() for place in places)))
 
-    def _place(self) -> _Place:
-        thread = threading.get_ident()
+    def _take_place(self, places: int, seconds: float) -> _Place | None:
+        """A place where nothing runs, if there is one within *seconds*."""
+        end = perf_counter() + seconds
         with self._lock:
-            place = self._places.get(thread)
-            if place is None:
-                place = self._places[thread] = _Place(self._function, self._setup, self._index + len(self._places))
-            return place
+            while True:
+                for place in self._places:
+                    if place.take():
+                        return place
+                if len(self._places) < places:
+                    place = _Place(self._setup, self._index + len(self._places), self._lock)
+                    self._places.append(place)
+                    place.take()
+                    return place
+                if not self._lock.wait(end - perf_counter()):
+                    return None
+
+    def __del__(self) -> None:
+        for place in self._places:
+            place.end()
 
 
 class _Place:
-    """Where calls run one at a time, in a context of its own; set up before the first."""
+    """A thread in which calls run one at a time, in a context of its own that is set up before the first.
 
-    def __init__(self, function: FunctionRef, setup: bytes | None, index: int) -> None:
-        self._function = function
+    Args:
+        setup: The set-up, pickled.
+        index: What `current_worker` says.
+        freed: Notified when another batch may begin.
+    """
+
+    def __init__(self, setup: bytes | None, index: int, freed: threading.Condition) -> None:
         self._setup = setup
         self._index = index
+        self._freed = freed
         self._context = Context()
         self._problem: Problem | None = None
-        self._entered = False
         self._rest: Any = None
-        self._stuck = False
+        self._busy = False
+        self._ids: Sequence[int] = ()
+        self._slow = -1  # the call that was left running
+        self._watch = Watch(Returned(here()))
         self._jobs: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._ended: SimpleQueue[Any] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._work, name="celestialflow-calls", daemon=True)
+        self._thread.start()
 
-    def run(self, shipment: Shipment, budget: float, watch: Watch) -> Returned:
-        """Run a batch in the calling thread."""
-        if not self._entered:
-            self._entered = True
-            self._enter()
-        if self._problem is not None:
-            watch.returned.problem = self._problem
-            return watch.returned
-        shipment.context = self._context
-        return run_batch(self._function, shipment, budget, watch)
+    def take(self) -> bool:
+        """Whether nothing ran here; then it is the caller's. Called under the station's lock."""
+        taken, self._busy = not self._busy, True
+        return taken
 
-    def run_watched(self, shipment: Shipment, budget: float, limit: float) -> Returned:
-        """Run a batch in a thread of the place's own; give up on it when a call has run for *limit* seconds."""
-        watch = Watch(Returned(here()))
-        if self._stuck:
-            watch.returned.unstarted = list(shipment.ids)
-            return watch.returned
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="celestialflow-calls", daemon=True)
-            self._thread.start()
-        self._jobs.put(partial(self.run, shipment, budget, watch))
+    def begin(self, function: FunctionRef, shipment: Shipment, budget: float) -> None:
+        """Begin a batch."""
+        self._ids = shipment.ids
+        self._watch = Watch(Returned(here()))
+        self._jobs.put(partial(self._run, function, shipment, budget, self._watch))
+
+    def wait(self, budget: float | None, limit: float | None) -> Returned:
+        """Wait for the batch. It comes back without a call that runs longer than that.
+
+        Args:
+            budget: For how many seconds to wait at the most; None, for the call that was left running alone.
+            limit: For how many seconds a call may run.
+        """
+        watch, end = self._watch, None
         while True:
             position, since = watch.position, watch.since
-            left = limit - (perf_counter() - since) if since else limit
-            if left <= 0 and watch.position == position:
-                self._stuck = watch.given_up = True
-                return self._without(watch, shipment.ids, position, limit)
+            now = perf_counter()
+            if budget is not None and since and end is None:
+                end = now + budget + SLACK
+            waits = [] if end is None else [end - now]
+            if limit is not None and since:
+                waits.append(since + limit - now)
+            if not since:
+                waits.append(LOOK)  # it is being set up, which is nobody's time
+            left = min(waits, default=None)
+            if left is not None and left <= 0 and watch.position == position:
+                return self._without(watch, limit, collecting=budget is None)
             try:
-                ended: Returned = self._ended.get(timeout=max(left, 0.001))
+                ended: Returned = self._ended.get(timeout=None if left is None else max(left, 0.001))
             except Empty:
                 continue
+            if budget is None:
+                ended = self._only(ended)
+            with self._freed:
+                self._busy = False
+                self._freed.notify()
             return ended
 
-    def _without(self, watch: Watch, ids: Sequence[int], position: int, limit: float) -> Returned:
-        """What came of a batch before the call at *position*, which is stuck. The batch's thread may still write."""
+    def _only(self, ended: Returned) -> Returned:
+        """What came of the call that was left running; the others have been given."""
+        only, id = Returned(ended.worker), self._slow
+        for row in zip(ended.ids, ended.values, ended.seconds, strict=True):
+            if row[0] == id:
+                _append(only, *row)
+        only.failures = [failure for failure in ended.failures if failure[0] == id]
+        only.unstarted = [each for each in ended.unstarted if each == id]
+        return only
+
+    def _without(self, watch: Watch, limit: float | None, collecting: bool) -> Returned:
+        """What came of a batch before the present call, unless that was given. The batch's thread may still write."""
+        watch.given_up = True
+        position = watch.position
+        seconds = perf_counter() - watch.since
         seen, given = watch.returned, Returned(here())
-        stuck = ids[position]
-        rows = list(zip(list(seen.ids), list(seen.values), list(seen.seconds), strict=False))
-        for id, value, seconds in rows:
-            if id != stuck:
-                given.ids.append(id)
-                given.values.append(value)
-                given.seconds.append(seconds)
-        given.failures = [failure for failure in list(seen.failures) if failure[0] != stuck]
-        frame = sys._current_frames().get(self._thread.ident or 0) if self._thread is not None else None
+        self._slow = slow = self._ids[position]
+        if not collecting:
+            known = set(self._ids[:position])
+            for row in zip(list(seen.ids), list(seen.values), list(seen.seconds), strict=False):
+                if row[0] in known:
+                    _append(given, *row)
+            given.failures = [failure for failure in list(seen.failures) if failure[0] in known]
+            given.unstarted = list(self._ids[position + 1 :])
+        if limit is None or seconds < limit:
+            given.running = (slow, seconds)
+            return given
+        frame = sys._current_frames().get(self._thread.ident or 0)
         stack = "".join(format_stack(frame)[-15:]) if frame is not None else None
-        given.failures.append((stuck, limit, TIMED_OUT, (limit, stack)))
-        given.unstarted = list(ids[position + 1 :])
+        given.failures.append((slow, seconds, TIMED_OUT, (limit, stack)))
         return given
 
     def leave(self) -> str:
         """Run the rest of a generator; gives the traceback of what it raised."""
-        if self._thread is None:
-            return self._leave()
-        if self._stuck:
+        if self._busy:
+            self.end()
             return ""
         self._jobs.put(self._leave)
-        self._jobs.put(None)
+        self.end()
         text: str = self._ended.get()
         self._thread.join()
         return text
 
+    def end(self) -> None:
+        """Let the thread go, when it has done what it has to do."""
+        self._jobs.put(None)
+
+    # -- the place's own thread --------------------------------------------------------------------------------------
+
     def _work(self) -> None:
+        self._enter()
         for job in iter(self._jobs.get, None):
             self._ended.put(job())
+
+    def _run(self, function: FunctionRef, shipment: Shipment, budget: float, watch: Watch) -> Returned:
+        if self._problem is not None:
+            watch.returned.problem = self._problem
+            return watch.returned
+        shipment.context = self._context
+        return run_batch(function, shipment, budget, watch)
 
     def _enter(self) -> None:
         try:
@@ -251,3 +332,9 @@ class _Place:
         except BaseException as error:
             return traceback_text(error, skip=1)
         return ""
+
+
+def _append(returned: Returned, id: int, value: Any, seconds: float) -> None:
+    returned.ids.append(id)
+    returned.values.append(value)
+    returned.seconds.append(seconds)

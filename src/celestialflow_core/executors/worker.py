@@ -194,10 +194,11 @@ class Returned:
         ids, values, seconds: The successes. A value that came as a frame is listed in `framed` until `unpack`.
         failures: The calls that failed.
         unstarted: The ids that were not begun, because the batch had taken longer than its budget.
+        running: The id of a call that runs on, and for how many seconds it has, where the batch did not wait for it.
         problem: Why the function cannot be called at all; then nothing was run.
     """
 
-    __slots__ = ("failures", "framed", "ids", "problem", "seconds", "unstarted", "values", "worker")
+    __slots__ = ("failures", "framed", "ids", "problem", "running", "seconds", "unstarted", "values", "worker")
 
     def __init__(self, worker: tuple[str, int, int]) -> None:
         self.worker = worker
@@ -207,6 +208,7 @@ class Returned:
         self.framed: list[int] = []
         self.failures: list[Failure] = []
         self.unstarted: list[int] = []
+        self.running: tuple[int, float] | None = None
         self.problem: Problem | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -234,7 +236,8 @@ class Returned:
             ids.append(id)
             values.append(value)
             durations.append(seconds)
-        return (self.worker, ids, values, durations, framed, failures, self.unstarted, self.problem)
+        rest = (self.unstarted, self.running, self.problem)
+        return (self.worker, ids, values, durations, framed, failures, *rest)
 
     def unpack(self) -> None:
         """Turn frames into values; one that cannot be unpickled becomes a failure."""
@@ -266,17 +269,22 @@ def arrived(
     framed: list[int],
     failures: list[Failure],
     unstarted: list[int],
+    running: tuple[int, float] | None,
     problem: Problem | None,
 ) -> Returned:
     """The `Returned` that `Returned.columns` took apart; frames are still to be unpacked."""
     returned = Returned(worker)
     returned.ids, returned.values, returned.seconds, returned.framed = ids, values, seconds, framed
-    returned.failures, returned.unstarted, returned.problem = failures, unstarted, problem
+    returned.failures, returned.unstarted = failures, unstarted
+    returned.running, returned.problem = running, problem
     return returned
 
 
 class Watch:
     """Shows another thread where a batch is, and lets that thread end it after the present call.
+
+    Whoever gives up writes that first and reads the position then, and `begin` does it the other way round, so that
+    they agree on which call is the last: the one at the position, which may turn out not to have been begun.
 
     Attributes:
         returned: What has come of the batch by now.
@@ -326,6 +334,7 @@ def run_batch(
     begin = before = perf_counter()
     for position, args in enumerate(frames):
         if watch is not None and not watch.begin(position):
+            returned.unstarted = list(ids[position:])
             break
         if not isinstance(args, tuple):
             if isinstance(args, Unsent):

@@ -109,21 +109,20 @@ class Village:
         for _ in range(self.size):
             self.join()
 
-    def join(self) -> Resident:
-        """One more worker."""
-        resident = Resident(self.left)
+    def join(self) -> None:
+        """One more worker, unless the village is closed."""
         with self.lock:
-            self.residents.append(resident)
+            if self.closed:
+                return
+            self.residents.append(Resident(self.left))
         self.changed()
-        return resident
 
     def left(self, resident: Resident) -> None:
         """A worker is gone."""
         with self.lock:
             self.ended.append(resident)
             self.residents.remove(resident)
-            again = self.renews and not self.closed
-        if again:
+        if self.renews:
             self.join()
         self.changed()
 

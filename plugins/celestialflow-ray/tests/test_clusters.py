@@ -144,6 +144,40 @@ def test_cluster_that_goes_away_ends_the_run_which_can_go_on_later(
     assert later.communicate(timeout=60)[0] == "True 3000\n"
 
 
+@pytest.mark.soak
+def test_process_that_ray_ends_with_its_store_goes_on_later(script: Script, head: Any, tmp_path: Path) -> None:
+    """Where results are so large that they go through the object store, Ray ends the caller together with that."""
+    process = script(
+        WORK
+        + """
+    def large(number):
+        return bytes(200_000)
+
+    TaskManager(
+        large, "ray", name="large", log_dir=None, sinks=["sqlite:results.db"], resume=True, executor_options=options
+    ).start(range(1_000_000))
+    """,
+        WHERE=head.address, SEEN=str(tmp_path), RAY_AUTH_MODE="disabled",
+    )  # fmt: skip
+    wait_until(lambda: (tmp_path / "results.db").exists() and _rows(tmp_path / "results.db") > 50, 60)
+    head.kill()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0, errors
+
+    later = script("""
+    from celestialflow_core import TaskManager
+
+    def large(number):
+        return bytes(200_000)
+
+    again = TaskManager(large, "thread", name="large", log_dir=None, sinks=["sqlite:results.db"], resume=True)
+    summary = again.start(range(100))
+    print(summary.restored > 20, summary.restored + summary.succeeded)
+    """)
+    output, errors = later.communicate(timeout=60)
+    assert output == "True 100\n", errors
+
+
 def _rows(path: Path) -> int:
     import sqlite3
     from contextlib import closing

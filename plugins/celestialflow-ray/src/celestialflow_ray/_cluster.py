@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
+from math import ceil
 from time import monotonic
 from typing import Any
 
@@ -51,6 +52,7 @@ class RayCluster:
         self._members: set[Member] = set()
         self._session: sessions.Session | None = None
         self._thread: threading.Thread | None = None
+        self._actors: Any = None
         self._station: Any = None
 
     # -- called by the executor --------------------------------------------------------------------------------------
@@ -58,12 +60,14 @@ class RayCluster:
     def open(self, station: bytes, changed: Callable[[], None], *, kills: bool) -> None:
         """Connect to Ray, or start one, and have actors made."""
         options = self._options
-        limit = options.worker_limit
-        each = 1 if options.num_cpus is None else options.num_cpus
-        session = sessions.enter(
-            options.arguments, usable_cpus() if limit is None else max(1, round(limit * each + 0.49))
-        )
-        self._session = session
+        self._session = session = sessions.enter(options.arguments, self._cpus())
+        self._changed = changed
+        self._broken: CelestialFlowError | None = None
+        self._stillborn = 0
+        self._seen = monotonic()
+        self._closing = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="celestialflow-ray", daemon=True)
         try:
             nodes = _nodes()
             if session.local and not options.room(nodes):
@@ -74,18 +78,17 @@ class RayCluster:
                 )
             self._actors = _export(options, session.shared)
             self._station = station if len(station) <= INLINE else ray.put(station)
+            self._hire(nodes)
+            self._thread.start()
         except BaseException:
-            sessions.leave(session)
+            self.close(0.0)
             raise
-        self._changed = changed
-        self._broken: CelestialFlowError | None = None
-        self._stillborn = 0
-        self._seen = monotonic()
-        self._closing = False
-        self._wake = threading.Event()
-        self._hire(nodes)
-        self._thread = threading.Thread(target=self._watch, name="celestialflow-ray", daemon=True)
-        self._thread.start()
+
+    def _cpus(self) -> int:
+        """How many CPUs a Ray of our own needs."""
+        each = 1 if self._options.num_cpus is None else self._options.num_cpus
+        limit = self._options.worker_limit
+        return usable_cpus() if limit is None else max(1, ceil(limit * each))
 
     def workers(self) -> Mapping[Hashable, int]:
         """The actors that have started."""
@@ -135,14 +138,14 @@ class RayCluster:
         self._closing = True
         self._wake.set()
         # It may wait for an answer of a head that is gone; then it ends when Ray is shut down.
-        thread.join(5.0)
+        if thread.is_alive():
+            thread.join(5.0)
         with self._lock:
             members, self._members = self._members, set()
         if self._broken is None:
             for member in members:
                 member.kill()
-        del self._actors
-        self._station = None
+        self._actors = self._station = None
         sessions.leave(session)
 
     # -- the thread of the cluster -----------------------------------------------------------------------------------

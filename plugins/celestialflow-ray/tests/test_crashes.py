@@ -14,7 +14,11 @@ from typing import Any
 import pytest
 
 from celestialflow_core import TaskManager
-from celestialflow_core.errors import TaskTimeout, WorkerCrashed
+from celestialflow_core.errors import TaskTimeout, WorkerCrashed, WorkerSetupError
+from celestialflow_core.testing import wait_until
+from celestialflow_ray._cluster import RayCluster
+from celestialflow_ray._members import Member
+from celestialflow_ray._options import RayOptions
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -130,3 +134,17 @@ def test_worker_that_holds_the_interpreter_lock_is_ended_too() -> None:
 
     assert (summary.succeeded, summary.failed) == (3, 1)
     assert isinstance(one.get_error_dict()[1], TaskTimeout)
+
+
+def test_worker_that_cannot_make_its_station_ends_the_run() -> None:
+    """As where its Python is another: no call of the run could be run there."""
+    cluster = RayCluster(RayOptions(worker_limit=1))
+    cluster.open(b"of another Python", lambda: None, kills=False)
+    try:
+        (worker,) = wait_until(cluster.workers, 60)
+        assert isinstance(worker, Member)
+        cluster.enlist(worker, 0)
+        with pytest.raises(WorkerSetupError, match="cannot take the run's function"):
+            wait_until(lambda: not cluster.workers(), 60)
+    finally:
+        cluster.close(0.0)

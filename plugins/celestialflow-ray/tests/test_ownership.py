@@ -106,14 +106,15 @@ def test_init_goes_to_ray_and_that_ray_is_ours(script: Script) -> None:
 
 
 def test_ray_that_cannot_be_started_is_said(script: Script) -> None:
-    """In Ray's words, without a Ray that is half there."""
+    """In Ray's words, without a Ray that is half there; the same where it starts, and no worker does."""
     process = script(
         """
         import ray
         from celestialflow_core import TaskManager
         from celestialflow_core.errors import WorkerSetupError
 
-        for options in ({"init": {"num_cpu": 1}}, {"resources": {"fpga": 1}}):
+        nowhere = {"init": {"num_cpus": 2, "runtime_env": {"conda": "no-such-environment"}, **SMALL}}
+        for options in ({"init": {"num_cpu": 1}}, {"resources": {"fpga": 1}}, nowhere):
             try:
                 TaskManager(abs, "ray", log_dir=None, executor_options=options).start([1])
             except WorkerSetupError as error:
@@ -121,12 +122,13 @@ def test_ray_that_cannot_be_started_is_said(script: Script) -> None:
             assert not ray.is_initialized()
         """
     )
-    first, second = finished(process)[0].splitlines()
+    first, second, third = finished(process)[0].splitlines()
 
     assert first.startswith("Ray could not be started. It said: RuntimeError: Unknown keyword argument(s): num_cpu")
     assert second.startswith(
         "A worker needs {'CPU': 1, 'fpga': 1}, and the Ray that was started for this run has CPU: "
     )
+    assert third.startswith("No worker of the Ray cluster starts. Ray says of the last: Failed to set up runtime env")
 
 
 @pytest.mark.parametrize("presses", [1, pytest.param(2, marks=pytest.mark.soak)])

@@ -58,6 +58,18 @@ def test_local_functions_and_closures_are_shipped() -> None:
     assert one.get_success_dict() == {(1, 2): 8, (3, 4): 12}
 
 
+def test_large_functions_arguments_and_results_are_shipped() -> None:
+    """Through the object store, where each is more than travels with a call."""
+    table = bytes(2_000_000)
+
+    one = manager(lambda given: (len(table), given))
+    one.start([bytes([number]) * 1_000_000 for number in range(5)])
+
+    assert sorted((size, given[0], len(given)) for size, given in one.get_success_dict().values()) == [
+        (2_000_000, number, 1_000_000) for number in range(5)
+    ]
+
+
 def test_stop_rule_ends_the_run() -> None:
     """After so many errors, with every task accounted for."""
 

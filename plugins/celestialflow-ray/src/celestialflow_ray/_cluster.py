@@ -142,9 +142,11 @@ class RayCluster:
             thread.join(5.0)
         with self._lock:
             members, self._members = self._members, set()
-        if self._broken is None:
-            for member in members:
+        for member in members:
+            if self._broken is None:
                 member.kill()
+            else:
+                member.lose(self._broken)  # what Ray says of it later is not for the next run
         self._actors = self._station = None
         sessions.leave(session)
 
@@ -188,7 +190,7 @@ class RayCluster:
                 self._stillborn = 0
             elif not member.ready:
                 self._stillborn += 1
-            hopeless = lost is not None and self._stillborn >= STILLBORN
+            hopeless = self._stillborn >= STILLBORN and not any(other.ready for other in self._members)
         if hopeless:
             self._break(WorkerSetupError(f"No worker of the Ray cluster starts. Ray says of the last: {lost}."))
         elif lost is not None and self._stillborn == 0:

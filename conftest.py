@@ -6,6 +6,8 @@
 - ``console`` blocks are commands behind "$", with what they print. "..." stands for anything, as a line for any lines.
 - ``<!-- invisible-code-block: python`` begins code that is run and not shown, up to ``-->``: a server for an example.
 - A block that cannot run is skipped by a comment that says why: ``<!-- skip: next "reason" -->``.
+
+It also leaves out the long proofs, of the core and of the plugins, which are marked ``soak``: ``pytest -m soak``.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import joblib.externals.loky.backend.resource_tracker as joblib_tracker
 import loky.backend.resource_tracker
 import pytest
 from sybil import Example, Sybil
@@ -32,6 +35,17 @@ from celestialflow_core.testing import Resources
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells start what runs in the background with SIGINT ignored, and children inherit that: no Ctrl-C would arrive.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the long proofs, unless the marker expression speaks of them."""
+    if "soak" in (config.option.markexpr or ""):
+        return
+    soak = [item for item in items if item.get_closest_marker("soak")]
+    if soak:
+        config.hook.pytest_deselected(items=soak)
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
+
 
 CHANGES = {
     re.compile(r"\b\d+\.\d+ s\b"): "# s",  # a duration
@@ -90,7 +104,7 @@ def lines_of(text: str) -> list[str]:
 
 def set_up(namespace: dict[str, Any]) -> None:
     """Give a page a folder and the name that a script has."""
-    for tracker in (multiprocessing.resource_tracker, loky.backend.resource_tracker):
+    for tracker in (multiprocessing.resource_tracker, loky.backend.resource_tracker, joblib_tracker):
         tracker.ensure_running()  # one a process, for good: it is not the page that leaves it
     stack = contextlib.ExitStack()
     stack.callback(Resources().expect_no_leaks)

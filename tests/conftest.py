@@ -2,7 +2,6 @@
 
 - A module that needs neither processes, signals nor sockets says ``pytestmark = pytest.mark.pure``: it also runs on
   every supported Python.
-- Long proofs are marked ``soak`` and run only where the marker is asked for: ``pytest -m soak``.
 """
 
 from __future__ import annotations
@@ -28,16 +27,6 @@ from celestialflow_core.testing import Resources
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the long proofs, unless the marker expression speaks of them."""
-    if "soak" in (config.option.markexpr or ""):
-        return
-    soak = [item for item in items if item.get_closest_marker("soak")]
-    if soak:
-        config.hook.pytest_deselected(items=soak)
-        items[:] = [item for item in items if not item.get_closest_marker("soak")]
 
 
 @pytest.fixture(autouse=True)

@@ -243,7 +243,7 @@ class HookError(CelestialFlowError):
 
 
 class PluginError(CelestialFlowError):
-    """A plugin that the run needs cannot be used: it failed to load, clashes with another, or is disabled."""
+    """A plugin that the run needs cannot be used: it failed to load, misses its engine, clashes, or is disabled."""
 
 
 class _Unknown(CelestialFlowError, ValueError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from celestialflow_core import Backoff, CelestialFlowError, Stop, TaskManager, UnknownExecutor
+from celestialflow_core import Backoff, CelestialFlowError, Stop, TaskManager, UnknownExecutor, hookimpl
 from celestialflow_core.testing import ScriptedExecutor
 
 pytestmark = pytest.mark.pure
@@ -288,6 +288,35 @@ def test_values_of_executor_options_are_checked_by_the_constructor(
     """Where the executor is built in; long before a run would have found out."""
     with pytest.raises(error, match=message):
         make(mode="process", executor_options=options)
+
+
+def test_factory_of_a_plugin_checks_its_options_early() -> None:
+    """A plugin's factory may carry ``check``, and is not called before the run for that."""
+    made: list[object] = []
+
+    def factory(worker_limit: int | None, **options: object) -> ScriptedExecutor:
+        made.append(options)
+        return ScriptedExecutor()
+
+    def check(worker_limit: int | None, **options: object) -> None:
+        if options != {"address": "here"}:
+            raise ValueError(f"address must be 'here', got {options!r}.")
+
+    factory.options = frozenset({"address"})  # type: ignore[attr-defined]  # what a factory may carry
+    factory.check = check  # type: ignore[attr-defined]
+
+    class Plugin:
+        @hookimpl
+        def executor_factories(self) -> dict[str, object]:
+            return {"scripted": factory}
+
+    with pytest.raises(ValueError, match="address must be 'here'"):
+        make(mode="scripted", executor_options={"address": 7}, plugins=[Plugin()])
+    with pytest.raises(TypeError, match="Did you mean 'address'"):
+        make(mode="scripted", executor_options={"adress": "here"}, plugins=[Plugin()])
+    manager = make(mode="scripted", executor_options={"address": "here"}, plugins=[Plugin()])
+    assert made == []
+    assert manager.start([1]).succeeded == 1
 
 
 def test_executor_options_that_nobody_takes_are_refused() -> None:

@@ -168,6 +168,48 @@ def test_another_function_gets_other_workers() -> None:
         assert manager.success_dict == {-1: "-1"}
 
 
+async def twice(task: int) -> int:
+    return 2 * task
+
+
+async def minus(task: int) -> int:
+    return -task
+
+
+def test_another_function_gets_other_workers_in_async_too() -> None:
+    """Those that it replaces are stopped when the block ends, and not forgotten."""
+    ended: list[str] = []
+
+    async def setup() -> Any:
+        yield
+        ended.append("torn down")
+
+    async def main() -> list[Any]:
+        manager: Any = TaskManager(twice, worker_setup=setup, enable_success_cache=True, log_dir=None)
+        values = []
+        async with manager:
+            for function in (twice, minus):
+                manager.func = function
+                await manager.start_async([1])
+                values.append(manager.get_success_dict()[1])
+        return values
+
+    assert asyncio.run(main()) == [2, -1]
+    assert ended == ["torn down", "torn down"]
+
+
+def test_workers_of_another_loop_are_refused() -> None:
+    """The message says where they are; in their own loop they go on working."""
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        manager: Any = TaskManager(twice, log_dir=None)
+        first.run(manager.__aenter__())
+        assert first.run(manager.start_async([1])).succeeded == 1
+        with pytest.raises(RuntimeError, match="in the event loop in which its 'async with' block began"):
+            second.run(manager.start_async([1]))
+        assert first.run(manager.start_async([1])).succeeded == 1
+        first.run(manager.__aexit__(None, None, None))
+
+
 def test_pool_of_the_user_is_never_shut_down() -> None:
     """It runs further managers, and the user's own calls."""
     from concurrent.futures import ThreadPoolExecutor

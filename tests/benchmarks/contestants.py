@@ -69,14 +69,15 @@ def manager(mode: str, **options: Any) -> Contestant:
 
 
 @contextmanager
-def _manager_stream(mode: str, function: Function, workers: int) -> Iterator[Runner]:
-    with _make_manager(function, mode, workers, enable_duplicate_check=False, log_dir=None) as ours:
+def _manager_stream(mode: str, function: Function, workers: int, **options: Any) -> Iterator[Runner]:
+    chosen = {"enable_duplicate_check": False, "log_dir": None, **options}
+    with _make_manager(function, mode, workers, **chosen) as ours:
         yield lambda tasks: sum(outcome.unwrap() for outcome in ours.stream(tasks))
 
 
-def manager_stream(mode: str) -> Contestant:
-    """``stream()`` with nothing kept: no cache, no memory of the tasks seen."""
-    return partial(_manager_stream, mode)
+def manager_stream(mode: str, **options: Any) -> Contestant:
+    """``stream()`` with nothing kept: no cache, and unless *options* say so no memory of the tasks seen."""
+    return partial(_manager_stream, mode, **options)
 
 
 # ---------------------------------------------------------------------- one thread

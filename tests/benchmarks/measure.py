@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
 
+import stores
 from scenarios import SCENARIOS, Entry, Scenario
 
 __all__ = ["MeasurementFailed", "measure"]
@@ -131,6 +132,7 @@ def _memory_kb(field: str) -> int:
 def main(scenario_name: str, entry_name: str, size: str) -> None:
     """Take one measurement and print its figure."""
     scenario = next(scenario for scenario in SCENARIOS if scenario.name == scenario_name)
+    stores.prepare(max(int(size), scenario.warm_up))
     print(json.dumps(_figure(scenario, scenario.entry(entry_name), int(size))))
 
 

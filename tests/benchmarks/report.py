@@ -44,17 +44,19 @@ class Row:
 
 def rows_of(measured: Measured) -> list[Row]:
     """The scenario's bounds, with the medians of the rounds."""
-    return [_row(bound, measured.figures) for bound in measured.scenario.bounds]
+    return [_row(measured.scenario, bound, measured.figures) for bound in measured.scenario.bounds]
 
 
-def _row(bound: Bound, figures: Mapping[str, Mapping[int, float]]) -> Row:
+def _row(scenario: Scenario, bound: Bound, figures: Mapping[str, Mapping[int, float]]) -> Row:
     ours = figures.get(bound.ours, {})
     if bound.peer is None:
         return Row(bound, _median(ours.values()), None, _median(ours.values()))
     peer = figures.get(bound.peer, {})
-    ratios = [
-        peer[number] / ours[number] if bound.faster else ours[number] / peer[number] for number in ours.keys() & peer
-    ]
+    both = ours.keys() & peer
+    if scenario.kind == "memory":  # of nothing there is no ratio
+        ratios = [ours[number] - peer[number] for number in both]
+    else:
+        ratios = [peer[number] / ours[number] if bound.faster else ours[number] / peer[number] for number in both]
     return Row(bound, _median(ours.values()), _median(peer.values()), _median(ratios))
 
 
@@ -78,7 +80,7 @@ def as_markdown(results: Sequence[Measured]) -> str:
 
 def _cells(scenario: Scenario, row: Row) -> tuple[str, ...]:
     bound, unit = row.bound, UNITS[scenario.kind]
-    measure = unit if bound.peer is None else "x faster" if bound.faster else "x"
+    measure = unit if bound.peer is None or scenario.kind == "memory" else "x faster" if bound.faster else "x"
 
     def side(name: str | None, figure: float | None) -> str:
         return "-" if name is None else name if figure is None else f"{name}: {_number(figure)} {unit}"

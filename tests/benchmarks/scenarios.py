@@ -48,7 +48,7 @@ class Bound:
 
     Attributes:
         ours: The entry that is judged.
-        peer: The one it is judged by; None where the figure itself is.
+        peer: The one it is judged by, in memory by the difference; None where the figure itself is judged.
         must: What it has to reach.
         aim: What it should reach.
         faster: The ratio says how many times faster ours is, so the more the better; else how many times as long ours
@@ -131,6 +131,30 @@ def _memory(mode: str, function: Function) -> Scenario:
         warm_up=10_000,
         entries=(Entry(name, contestants.manager_stream(mode)),),
         bounds=(Bound(ours=name, must=5, aim=1),),
+    )
+
+
+def _store_memory(kind: str, *needs: str) -> tuple[Scenario, ...]:
+    without, beside = "stream()", f"stream(), {kind}"
+    bound = Bound(ours=beside, peer=without, must=25, aim=5)
+    needed = needs[0] if needs else None
+    return tuple(
+        Scenario(
+            name=f"memory-{what}-{kind}",
+            title=f"a million x + 1 from a generator, {title}: peak beyond that of a run without a store",
+            kind="memory",
+            size=stores.ROWS,
+            warm_up=10_000,
+            entries=(
+                Entry(without, contestants.manager_stream("serial", enable_duplicate_check=what == "resume")),
+                Entry(beside, contestant(kind), needs=needed),
+            ),
+            bounds=(bound,),
+        )
+        for what, title, contestant in (
+            ("store", "into a store", stores.streaming_into),
+            ("resume", "all of them in a store", stores.streaming_again),
+        )
     )
 
 
@@ -287,25 +311,28 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="store-sqlite",
-        title="200,000 x + 1 into a store",
+        title="a million x + 1 into a store",
         size=stores.ROWS,
         entries=(Entry(EXECUTEMANY, stores.bare_executemany), Entry(OURS, stores.storing("sqlite"))),
         bounds=_within(EXECUTEMANY, 2, 1.2),
     ),
     Scenario(
         name="store-jsonl",
-        title="200,000 x + 1 into a store",
+        title="a million x + 1 into a store",
         size=stores.ROWS,
         entries=(Entry(LINES, stores.bare_lines), Entry(OURS, stores.storing("jsonl"))),
         bounds=_within(LINES, 2, 1.2),
     ),
     Scenario(
         name="resume-sqlite",
-        title="200,000 tasks that are all in a store",
+        title="a million tasks that are all in a store",
         size=stores.ROWS,
         entries=(Entry(SELECT, stores.bare_select), Entry(OURS, stores.resuming("sqlite"))),
         bounds=_within(SELECT, 3, 2),
     ),
+    *_store_memory("sqlite"),
+    *_store_memory("jsonl"),
+    *_store_memory("parquet", "celestialflow_arrow"),
     Scenario(
         name="help",
         title=f"starting an interpreter for: {HELP}",

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,17 +16,35 @@ from hashlib import blake2b
 from itertools import count
 from typing import Any
 
-from contestants import Contestant, Function, Runner, manager
+import tasks
+from contestants import Contestant, Function, Runner, manager, manager_stream
 
-__all__ = ["ROWS", "bare_executemany", "bare_lines", "bare_select", "resuming", "storing"]
+__all__ = [
+    "ROWS", "bare_executemany", "bare_lines", "bare_select", "prepare", "resuming", "storing", "streaming_again",
+    "streaming_into",
+]  # fmt: skip
 
-ROWS = 200_000
+ROWS = 1_000_000
 BATCH = 1000
+_size = ROWS
 _numbers = count()
 
 
+def prepare(size: int) -> None:
+    """Say how many tasks there will be: so many rows are made beforehand."""
+    global _size
+    _size = size
+
+
 def _url(kind: str) -> str:
-    return f"{kind}:store-{next(_numbers)}.{'db' if kind == 'sqlite' else 'jsonl'}"
+    return f"{kind}:store-{next(_numbers)}"
+
+
+def _filled(kind: str) -> str:
+    """The URL of a store that has all tasks. A process apart has filled it, so that its memory is not ours."""
+    url = _url(kind)
+    subprocess.run([sys.executable, __file__, url, str(_size)], check=True)
+    return url
 
 
 @contextmanager
@@ -40,16 +60,36 @@ def storing(kind: str) -> Contestant:
 
 @contextmanager
 def _resuming(kind: str, function: Function, workers: int) -> Iterator[Runner]:
-    url = _url(kind)
-    with manager("serial", sinks=[url])(function, workers) as store:
-        store(list(range(ROWS)))
-    with manager("serial", sinks=[url], resume=True)(function, workers) as run:
+    with manager("serial", sinks=[_filled(kind)], resume=True)(function, workers) as run:
         yield run
 
 
 def resuming(kind: str) -> Contestant:
     """``start(resume=True)`` over tasks that are all in the store."""
     return partial(_resuming, kind)
+
+
+@contextmanager
+def _streaming_into(kind: str, function: Function, workers: int) -> Iterator[Runner]:
+    with manager_stream("serial", sinks=[_url(kind)])(function, workers) as run:
+        yield run
+
+
+def streaming_into(kind: str) -> Contestant:
+    """``stream()`` with a sink, and nothing kept."""
+    return partial(_streaming_into, kind)
+
+
+@contextmanager
+def _streaming_again(kind: str, function: Function, workers: int) -> Iterator[Runner]:
+    options = {"sinks": [_filled(kind)], "resume": True, "enable_duplicate_check": True}
+    with manager_stream("serial", **options)(function, workers) as run:
+        yield run
+
+
+def streaming_again(kind: str) -> Contestant:
+    """``stream()`` with ``resume=True`` over tasks that are all in the store; the tasks seen are remembered."""
+    return partial(_streaming_again, kind)
 
 
 def _rows() -> list[tuple[Any, ...]]:
@@ -59,7 +99,7 @@ def _rows() -> list[tuple[Any, ...]]:
             *(blake2b(b"%d" % number, digest_size=16).digest(), "add_one", str(number), None, "success"),
             *(str(number + 1), None, None, None, None, None, None, 1, 0.0, 0, 1.0),
         )
-        for number in range(ROWS)
+        for number in range(_size)
     ]
 
 
@@ -135,3 +175,13 @@ def bare_lines(function: Function, workers: int) -> Iterator[Runner]:
             return size * (size + 1) // 2
 
         yield run
+
+
+def main(url: str, size: str) -> None:
+    """Fill a store."""
+    with manager("serial", sinks=[url], enable_success_cache=False)(tasks.add_one, 1) as run:
+        run(range(int(size)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ def test_new_plugin_has_all_files_and_no_gap(kind: str, invoke: Any, own_folder:
     assert set(done.output.split("\n\n")[0].split()) == found
     assert {name.split("/")[-1] for name in found} >= {"pyproject.toml", "README.md", "CHANGELOG.md", "py.typed"}
     assert f"cd {folder.name} && python -m pip install -e . pytest && python -m pytest" in done.output
+    (begin,) = re.findall(r"It works as it is. Begin to change it in (\S+)\.\n", done.output)
+    assert begin in found
     for name in found:
         text = (own_folder / name).read_text(encoding="utf-8")
         assert "MODULE" not in text + name
@@ -38,6 +42,14 @@ def test_new_plugin_is_named_as_plugins_are(invoke: Any, own_folder: Path) -> No
     assert settings["project"]["entry-points"]["celestialflow"] == {"my-own": "celestialflow_my_own"}
     assert settings["project"]["dependencies"][0].startswith("celestialflow-core>=")
     assert (folder / "src" / "celestialflow_my_own" / "__init__.py").is_file()
+
+
+def test_command_that_is_shown_can_be_pasted(invoke: Any, own_folder: Path) -> None:
+    """Also where the path has spaces."""
+    done = invoke("new-plugin", "mine", "--kind", "hooks", "--path", "some where")
+
+    (line,) = [line for line in done.output.splitlines() if line.startswith("  cd ")]
+    assert shlex.split(line)[:3] == ["cd", "some where/celestialflow-mine", "&&"]
 
 
 @pytest.mark.parametrize("name", ["", "Dask", "my_own", "-x", "x-", "2x", "a--b", "a/b", "é", "celestialflow-"])

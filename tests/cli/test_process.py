@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,43 @@ def test_output_that_cannot_be_written_fails_the_run(command: Start) -> None:
 
     assert process.returncode == 4
     assert "The results cannot be written to standard output: No space left on device." in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("run", "--help"), ("plugins",), ("failures", "a.db"), ("failures", "a.db", "--by", "error")],
+)
+def test_output_that_cannot_be_written_fails_every_command(
+    run: Any, command: Start, arguments: tuple[str, ...]
+) -> None:
+    """In one sentence, and with 4; nothing is said to a reader that has gone, and that is 141."""
+    run("run", "job:odd_fails", "1", "2", "3", "--store", "a.db", "-q")
+    with open("/dev/full", "w") as full:
+        process = command(*arguments, stdout=full)
+        _, said = process.communicate(timeout=60)
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone:
+        deaf = command(*arguments, stdout=gone)
+        nothing = deaf.communicate(timeout=60)[1]
+
+    assert process.returncode == 4
+    assert said.startswith("Error: ")
+    assert said.count("\n") == 1
+    assert "No space left on device" in said
+    assert (deaf.returncode, nothing) == (141, "")
+
+
+def test_torn_store_is_said_in_a_sentence(run: Any, command: Start, job: Path) -> None:
+    """What a store warns of is for the person at the terminal, who has no use for a line of our code."""
+    run("run", "job:same", "1", "2", "--store", "a.jsonl", "-q")
+    torn = job.parent / "a.jsonl"
+    torn.write_bytes(torn.read_bytes()[:-9])
+
+    _, said = command("run", "job:same", "1", "2", "--store", "a.jsonl", "--resume", "-q").communicate(timeout=60)
+
+    assert said.startswith("Warning: jsonl:a.jsonl: the last line was incomplete")
+    assert said.count("\n") == 1
 
 
 def test_closed_streams_are_no_reason_to_fail(command: Start) -> None:
@@ -183,7 +221,8 @@ def test_second_signal_ends_the_run_at_once(command: Start, job: Path, number: i
         ended.set()
         again.join()
 
-    assert process.returncode == 130
+    # A press that comes when all is over meets no handler of ours, but the interpreter as it ends.
+    assert process.returncode in (130, -signal.SIGTERM)
 
 
 def _press_until(process: subprocess.Popen[str], ended: threading.Event) -> None:

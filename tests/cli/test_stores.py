@@ -126,6 +126,19 @@ def test_failures_as_json(run: Any, store: str) -> None:
     assert failed["key"].startswith("cf1:")
 
 
+def test_failure_of_a_program_has_no_place_in_our_code(run: Any, store: str) -> None:
+    """What failed is the program; a sentence in the middle of a line ends without its stop."""
+    run("run", "--command", "false", "1", "2", "-j", "1", "--store", store, "-q")
+
+    first, _ = run("failures", store).stdout.splitlines()
+    (failed, _) = lines(run("failures", store, "--json"))
+
+    assert first == '"1": celestialflow_core.errors.CommandFailed: false 1 exited with code 1.'
+    assert failed["error"]["place"] is None
+    counted = run("failures", store, "--by", "error").stdout
+    assert counted == "2 x celestialflow_core.errors.CommandFailed: false 1 exited with code 1, as for '1'\n"
+
+
 class Bomb:
     """Marks the folder when its pickle is loaded."""
 

@@ -15,6 +15,13 @@ BROKEN = (
     "celestialflow-typo",
     "celestialflow-unmarked",
 )
+UNFIT = (
+    "celestialflow-ahead",
+    "celestialflow-echo",
+    "celestialflow-echo-fork",
+    "celestialflow-hollow",
+    "celestialflow-lazy",
+)
 
 RUN = """
 import json
@@ -127,11 +134,64 @@ def test_command_lists_everything_with_every_plugin_broken(environment: Any) -> 
     }
     assert plugins["broken"]["reason"] == (
         "Importing celestialflow_broken:plugin raised "
-        "ModuleNotFoundError: No module named 'celestialflow_engine_that_is_not_installed'."
+        "ModuleNotFoundError: No module named 'celestialflow_engine_that_is_not_installed'. "
+        "Nothing that celestialflow-broken requires is missing, so install what has the module "
+        "'celestialflow_engine_that_is_not_installed'."
     )
     assert plugins["typo"]["reason"] == "There is no hook named 'on_sucess'. Did you mean 'on_success'?"
     assert plugins["unmarked"]["warnings"] == ["on_start is not marked with @hookimpl, so it is never called."]
     assert len(problems) == 4
+
+
+REASONS = {
+    ("celestialflow-ahead", "ahead"): (
+        "It requires celestialflow-core>=99, and celestialflow-core {version} is installed. Take releases that go "
+        "together: python -m pip install --upgrade celestialflow-core celestialflow-ahead"
+    ),
+    ("celestialflow-echo", "echo"): (
+        "More than one distribution has a plugin named 'echo': celestialflow-echo 1.0 and celestialflow-echo-fork 1.0. "
+        "Uninstall one, or switch it off by its distribution: CELESTIALFLOW_DISABLE_PLUGINS=celestialflow-echo."
+    ),
+    ("celestialflow-echo-fork", "echo"): (
+        "More than one distribution has a plugin named 'echo': celestialflow-echo 1.0 and celestialflow-echo-fork 1.0. "
+        "Uninstall one, or switch it off by its distribution: CELESTIALFLOW_DISABLE_PLUGINS=celestialflow-echo-fork."
+    ),
+    ("celestialflow-hollow", "hollow-class"): (
+        "executor_factories is a method of a class that was not instantiated. Give an instance: Hollow()."
+    ),
+    ("celestialflow-hollow", "hollow-function"): (
+        "It is the function executor_factories, and hooks are looked for in a module or an object. Give the one that "
+        "has it: celestialflow_hollow."
+    ),
+    ("celestialflow-hollow", "hollow-gone"): (
+        "Importing celestialflow_hollow:gone raised AttributeError: module 'celestialflow_hollow' has no attribute "
+        "'gone'. Its entry point names what the module does not have: whoever makes the distribution has to correct "
+        "that in its pyproject.toml."
+    ),
+    ("celestialflow-hollow", "hollow-nowhere"): (
+        "Importing celestialflow_hollow_nowhere raised ModuleNotFoundError: No module named "
+        "'celestialflow_hollow_nowhere'. That is a module of celestialflow-hollow itself: its files are damaged, or "
+        "its entry point names a wrong one. Install it anew: python -m pip install --force-reinstall --no-deps "
+        "celestialflow-hollow"
+    ),
+}
+
+
+def test_command_says_why_plugins_cannot_work_here(environment: Any) -> None:
+    """Each with its reason, in the table and in JSON; what only a run can find out is active."""
+    done = environment.celestialflow("plugins", "--json", plugins=UNFIT)
+    table = environment.celestialflow("plugins", plugins=UNFIT, COLUMNS="1000")
+    answer = json.loads(done.stdout)
+    version = next(one["version"] for one in answer["plugins"] if one["name"] == "serial")
+
+    assert (done.returncode, done.stderr, table.returncode, table.stderr) == (1, "", 1, "")
+    failed = {(one["distribution"], one["name"]): one["reason"] for one in answer["plugins"] if one["reason"]}
+    assert failed == {plugin: reason.format(version=version) for plugin, reason in REASONS.items()}
+    assert table.stdout.splitlines()[-2 * len(failed) - 1 :: 2][:-1] == [
+        f"FAILED  The plugin {name!r} of {distribution} 1.0 cannot be used: {reason}"
+        for (distribution, name), reason in failed.items()
+    ]
+    assert {one["name"] for one in answer["plugins"] if one["state"] == "active"} == {*CORE, "hollow", "lazy"}
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("plugins", "--help")], ids=" ".join)
@@ -170,6 +230,38 @@ MESSAGES = {
         "PluginError: The executor 'broken' is not there. The plugin 'broken' of celestialflow-broken 1.0 cannot be "
         "used: Importing celestialflow_broken:plugin raised"
     ),
+    "engine of an executor": (
+        "PluginError: The executor 'lazy' cannot be made: the factory of the plugin 'lazy' of celestialflow-lazy 1.0 "
+        "raised ModuleNotFoundError: No module named 'celestialflow_engine_elsewhere'. celestialflow-lazy requires "
+        "celestialflow-engine-elsewhere>=2, which is not installed. Install it: python -m pip install "
+        "'celestialflow-engine-elsewhere>=2'"
+    ),
+    "engine of a sink": (
+        "PluginError: The sink 'lazy' cannot be made: the factory of the plugin 'lazy' of "
+        "celestialflow-lazy 1.0 raised ModuleNotFoundError: No module named 'celestialflow_engine_elsewhere'. "
+        "celestialflow-lazy requires celestialflow-engine-elsewhere>=2, which is not installed. Install it: python -m "
+        "pip install 'celestialflow-engine-elsewhere>=2'"
+    ),
+    "other core": (
+        "PluginError: The executor 'ahead' is not there. The plugin 'ahead' of celestialflow-ahead 1.0 cannot be "
+        "used: It requires celestialflow-core>=99, and celestialflow-core 0."
+    ),
+    "other core, by name": (
+        "PluginError: The plugin 'ahead' of celestialflow-ahead 1.0 cannot be used: It requires celestialflow-core>=99"
+    ),
+    "name of two": (
+        "PluginError: The executor 'echo' is not there. The plugin 'echo' of celestialflow-echo 1.0 cannot be used: "
+        "More than one distribution has a plugin named 'echo': celestialflow-echo 1.0 and celestialflow-echo-fork 1.0."
+    ),
+    "no executor": (
+        "PluginError: The executor 'hollow' cannot be made: the factory of the plugin 'hollow' of celestialflow-hollow "
+        "1.0 gave None, which is not an executor: it needs start, submit, stop, slots and capabilities (see "
+        "celestialflow_core.executors.Executor)."
+    ),
+    "no sink": (
+        "PluginError: The sink 'hollow' cannot be made: the factory of the plugin 'hollow' of celestialflow-hollow 1.0 "
+        "gave None, which is not a sink: it needs open, write and close (see celestialflow_core.sinks.Sink)."
+    ),
     "twins": (
         "PluginError: More than one plugin declares the executor 'twin': 'twin-one' of celestialflow-twin-one 1.0 and "
         "'twin-two' of celestialflow-twin-two 1.0. Remove one of them, or switch it off: "
@@ -191,6 +283,13 @@ MESSAGES = {
     [
         (", plugins=['broken']", ("celestialflow-broken",), "broken"),
         (", execution_mode='broken'", ("celestialflow-broken",), "broken executor"),
+        (", execution_mode='lazy'", ("celestialflow-lazy",), "engine of an executor"),
+        (", sinks=['lazy:results']", ("celestialflow-lazy",), "engine of a sink"),
+        (", execution_mode='ahead'", ("celestialflow-ahead",), "other core"),
+        (", plugins=['ahead']", ("celestialflow-ahead",), "other core, by name"),
+        (", execution_mode='echo'", ("celestialflow-echo", "celestialflow-echo-fork"), "name of two"),
+        (", execution_mode='hollow'", ("celestialflow-hollow",), "no executor"),
+        (", sinks=['hollow:results']", ("celestialflow-hollow",), "no sink"),
         (", execution_mode='twin'", ("celestialflow-twin-one", "celestialflow-twin-two"), "twins"),
         (", plugins=['typo']", ("celestialflow-typo",), "typo"),
         (", execution_mode='ecoh'", ("celestialflow-echo",), "unknown"),

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from celestialflow_core.errors import PluginError
 from celestialflow_core.plugins.builtin import ENTRY_POINTS
 from celestialflow_core.plugins.discovery import GROUP, discover
 from celestialflow_core.plugins.loading import Plugin
 from celestialflow_core.plugins.markers import hookimpl
+from celestialflow_core.plugins.registry import Registry
 from celestialflow_core.plugins.switches import Switches
 
 pytestmark = pytest.mark.pure
@@ -80,7 +82,9 @@ def test_real_metadata_is_read(tmp_path: Path) -> None:
     assert plugin.info.state == "failed"
     assert plugin.info.reason == (
         "Importing celestialflow_no_such_module raised "
-        "ModuleNotFoundError: No module named 'celestialflow_no_such_module'."
+        "ModuleNotFoundError: No module named 'celestialflow_no_such_module'. "
+        "That is a module of celestialflow-disk itself: its files are damaged, or its entry point names a wrong one. "
+        "Install it anew: python -m pip install --force-reinstall --no-deps celestialflow-disk"
     )
     assert "Traceback" in plugin.info.details
 
@@ -241,6 +245,64 @@ def test_wrong_factories_fail_the_plugin(entry_point: Callable[..., Any], given_
 
     assert (plugin.info.state, plugin.info.reason) == ("failed", reason)
     assert plugin.factories == {}
+
+
+def test_plugin_for_another_core_is_not_imported(entry_point: Callable[..., Any]) -> None:
+    """What it would fail with is not what is wrong with it; one that is switched off, and named, is no exception."""
+    point = entry_point("x", Watching())
+    point.dist.requires = ["celestialflow-core>=99"]
+
+    (plugin,) = foreign(discover([point]))
+    registry = Registry.load([point], {"CELESTIALFLOW_PLUGIN_AUTOLOAD": "0"})
+
+    assert (plugin.info.state, point.loads) == ("failed", 0)
+    assert plugin.info.reason.startswith("It requires celestialflow-core>=99, and celestialflow-core ")
+    with pytest.raises(PluginError, match="It requires celestialflow-core>=99"):
+        registry.with_plugins(["x"])
+    assert point.loads == 0
+
+
+def test_entry_point_of_a_missing_attribute_is_told(entry_point: Callable[..., Any]) -> None:
+    """Who is to correct it, and where; an AttributeError of the module's own code says what it says."""
+    point = importlib.metadata.EntryPoint("x", "types:NoSuchThing", GROUP)
+
+    own, other = foreign(discover([point, entry_point("y", AttributeError("'int' object has no attribute 'z'"))]))
+
+    assert own.info.reason == (
+        "Importing types:NoSuchThing raised AttributeError: module 'types' has no attribute 'NoSuchThing'. Its entry "
+        "point names what the module does not have: whoever makes the distribution has to correct that in its "
+        "pyproject.toml."
+    )
+    assert other.info.reason.endswith("raised AttributeError: 'int' object has no attribute 'z'.")
+
+
+def test_entry_point_of_a_hook_fails_the_plugin(entry_point: Callable[..., Any]) -> None:
+    """A function has no hooks, also where it is one."""
+    (plugin,) = foreign(discover([entry_point("x", hookimpl(lambda: None))]))
+
+    assert (plugin.info.state, plugin.info.reason) == (
+        "failed",
+        (
+            f"It is the function <lambda>, and hooks are looked for in a module or an object. Give the one that has "
+            f"it: {__name__}."
+        ),
+    )
+
+
+def test_factory_without_an_argument_fails_the_plugin(entry_point: Callable[..., Any]) -> None:
+    """It could not be called by a run; one that needs more than its one argument may get it from the user."""
+    points = [
+        entry_point("x", declaring({"pool": lambda: None})),
+        entry_point("y", declaring({"pool": lambda worker_limit, *, address: None})),
+        entry_point("z", SimpleNamespace(sink_factories=hookimpl(lambda: {"bucket": lambda: None}))),
+    ]
+    plugins = by_name(discover(points))
+
+    assert tuple(plugins[name].info.state for name in "xyz") == ("failed", "active", "failed")
+    assert plugins["x"].info.reason.endswith(
+        "for 'pool', which takes no argument by position; it is called as factory(worker_limit, **options)."
+    )
+    assert plugins["z"].info.reason.endswith("takes no argument by position; it is called as factory(url).")
 
 
 @pytest.mark.parametrize("given_value", [None, {}])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from celestialflow_core import hookimpl
-from celestialflow_core.errors import SinkError, UnknownSink
+from celestialflow_core.errors import PluginError, SinkError, UnknownSink
 from celestialflow_core.plugins.registry import Registry
 from celestialflow_core.sinks import Sink, Store, label_of, resolve_sink
 from celestialflow_core.testing import RecordingSink, RecordingStore
@@ -61,8 +61,8 @@ def test_anything_else_is_a_type_error(given: Any, lacks: str) -> None:
 
 
 def test_factory_that_gives_no_sink_is_told() -> None:
-    """As if the object had been given."""
-    with pytest.raises(TypeError, match="3 has no open"):
+    """The message says whose factory it is."""
+    with pytest.raises(PluginError, match=r"The sink 'odd' cannot be made: the factory .* gave 3, which is not a sink"):
         resolve_sink("odd:x", registry(odd=lambda url: 3))
 
 
@@ -133,3 +133,18 @@ def test_factory_that_fails_is_the_cause() -> None:
 def test_label_of_an_object_is_its_type() -> None:
     """Its repr may hold anything."""
     assert label_of(RecordingSink()) == "RecordingSink"
+
+
+def test_engine_that_is_not_installed_is_told_without_secrets() -> None:
+    """An ImportError of a factory is the plugin's fault, and says whose."""
+
+    def factory(url: str) -> Any:
+        raise ModuleNotFoundError(f"No module named 'driver', which {url} needs", name="driver")
+
+    with pytest.raises(PluginError) as caught:
+        resolve_sink(SECRET, registry(postgresql=factory))
+
+    text = "".join(traceback.format_exception(caught.value))
+    assert "The sink 'postgresql' cannot be made: the factory of the plugin" in text
+    assert "ann:***@h/x needs" in text
+    assert "s3cret" not in text

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -306,3 +307,18 @@ def test_rows_of_other_stores_are_taken_as_they_are(opened: Opened, outcomes: An
     assert [restored[outcomes.key(task)].value for task in (1, 2)] == [{1}, "yes"]
     with one.reader() as before, target.reader() as after:
         assert next(before.rows()) == next(after.rows())
+
+
+def test_rows_that_come_one_by_one_take_little_memory(opened: Callable[..., ParquetStore], outcomes: Any) -> None:
+    """A run that pulls from a generator in series writes each outcome alone; a journal of them is no larger for it."""
+    store = opened()
+    before = pa.total_allocated_bytes()
+    for task in range(1050):
+        store.write(outcomes.all(range(task, task + 1)))
+
+    assert pa.total_allocated_bytes() - before < 600_000  # as tables of one row they have three times that
+    with store.reader() as reader:
+        assert [row.task for row in reader.rows()] == [str(task) for task in range(1050)]
+    store.close(None)
+    with opened().reader() as reader:
+        assert reader.count() == 1050

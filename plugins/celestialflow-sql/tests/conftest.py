@@ -28,14 +28,6 @@ from celestialflow_core.testing import wait_until
 _NUMBERS = itertools.count(1)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the long proofs, unless the marker expression speaks of them."""
-    if "soak" not in (config.option.markexpr or ""):
-        soak = [item for item in items if item.get_closest_marker("soak")]
-        config.hook.pytest_deselected(items=soak)
-        items[:] = [item for item in items if item not in soak]
-
-
 class Server(ABC):
     """A database server on the loopback interface, with a database "test", and a user "ana" who has a password."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 import click
 
-__all__ = ["Broken", "ExitCode", "ReaderGone", "endings", "say"]
+__all__ = ["Broken", "ExitCode", "ReaderGone", "endings", "plain_warnings", "say"]
 
 
 class ExitCode:
@@ -62,6 +65,12 @@ def endings() -> Iterator[None]:
     except ReaderGone:
         raise SystemExit(ExitCode.READER_GONE) from None
     except Exception as error:
+        if isinstance(error, OSError) and _is_of_output(error):
+            _forget_output()
+            if isinstance(error, BrokenPipeError):
+                raise SystemExit(ExitCode.READER_GONE) from None
+            say(f"Error: Standard output cannot be written: {error.strerror or error}.")
+            raise SystemExit(ExitCode.BROKEN) from None
         from celestialflow_core.errors import CelestialFlowError
 
         if isinstance(error, CelestialFlowError):
@@ -77,3 +86,47 @@ def endings() -> Iterator[None]:
                 stream.flush()
             except (AttributeError, OSError, ValueError):
                 pass
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Whether it was raised in the midst of `click.echo`, by which help and tables are written."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_code is click.echo.__code__
+
+
+def _forget_output() -> None:
+    """Let the interpreter, when it ends, write into nothing what it could not write, or it would exit with 120."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, sys.stdout.fileno())
+    except (AttributeError, OSError, ValueError):  # it has no descriptor
+        pass
+    finally:
+        os.close(null)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Inside the block what we warn of is one sentence on stderr: nobody at a terminal wants the line of our code."""
+    shown = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if category.__module__.startswith("celestialflow_"):
+            say(f"Warning: {message}")
+        else:
+            shown(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown

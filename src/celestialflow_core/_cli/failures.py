@@ -55,9 +55,11 @@ def failures(store: str, by: str | None, stage: str | None, error: str | None, t
 
 
 def _line(row: Row) -> str:
+    from celestialflow_core._cli.stores import place_of
     from celestialflow_core._text import one_line
 
-    where = f" at {row.error_place}" if row.error_place else ""
+    place = place_of(row)
+    where = f" at {place}" if place else ""
     tries = f", {row.attempts} attempts" if row.attempts > 1 else ""
     return f"{one_line(row.task, 60)}: {row.error_type}{where}{tries}: {one_line(row.error_message or '', 200)}"
 
@@ -76,18 +78,19 @@ def _print_groups(results: Results, rows: Iterable[Row], by: str, as_json: bool)
 
 def _groups(rows: Iterable[Row], by: str) -> Iterator[dict[str, Any]]:
     """The kinds of failures, most frequent first, each with its first task."""
-    from celestialflow_core._cli.stores import stored
+    from celestialflow_core._cli.stores import place_of, stored
 
     groups: dict[Any, dict[str, Any]] = {}
     for row in rows:
-        kind = (row.error_type, row.error_place) if by == "error" else row.stage
+        place = place_of(row)
+        kind = (row.error_type, place) if by == "error" else row.stage
         group = groups.get(kind)
         if group is None:
             group = groups[kind] = {"count": 0}
             if by == "stage":
                 group["stage"] = row.stage
             else:
-                group |= {"type": row.error_type, "place": row.error_place, "message": row.error_message}
+                group |= {"type": row.error_type, "place": place, "message": row.error_message}
                 group["task"] = stored(row.task, row.task_pickle)
         group["count"] += 1
     yield from sorted(groups.values(), key=lambda group: -group["count"])
@@ -97,5 +100,5 @@ def _group_line(group: dict[str, Any]) -> str:
     from celestialflow_core._text import cut, one_line
 
     where = f" at {group['place']}" if group["place"] else ""
-    said = f": {one_line(group['message'], 120)}" if group["message"] else ""
+    said = f": {one_line(group['message'], 120).rstrip(' .,:;')}" if group["message"] else ""
     return f"{group['count']} x {group['type']}{where}{said}, as for {cut(group['task'])}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from celestialflow_core._cli.ending import endings
+from celestialflow_core._cli.ending import endings, plain_warnings
 from celestialflow_core._cli.glance import any_plugins
 
 if TYPE_CHECKING:
@@ -55,8 +55,13 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and end with the exit code of whatever comes out of it."""
-        with endings():
+        with endings(), plain_warnings():
             return super().invoke(ctx)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options of the group: ``--help`` prints, and may find that it cannot."""
+        with endings():
+            return super().parse_args(ctx, args)
 
     def _ask_plugins(self) -> None:
         if self._asked:

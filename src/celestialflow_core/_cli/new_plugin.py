@@ -7,6 +7,7 @@ The files are those of ``scaffold/common`` and of ``scaffold/<kind>`` beside thi
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import Template
@@ -25,6 +26,9 @@ KINDS = {
     "sink": "A sink for celestialflow-core: results in a CSV file, a line a task.",
 }
 """What can be made, and how a new distribution describes itself."""
+
+BEGIN = {"executor": "executor.py", "hooks": "__init__.py", "sink": "sink.py"}
+"""The file of each kind that its author changes first."""
 
 PREFIX = "celestialflow-"
 SUFFIX = ".template"
@@ -71,7 +75,8 @@ def new_plugin(name: str, kind: str, path: Path) -> None:
         target.write_text(text, encoding="utf-8")
         click.echo(target)
     click.echo("\nTo test it, in a virtual environment:")
-    click.echo(f"  cd {folder} && python -m pip install -e . pytest && python -m pytest")
+    click.echo(f"  cd {shlex.quote(str(folder))} && python -m pip install -e . pytest && python -m pytest")
+    click.echo(f"\nIt works as it is. Begin to change it in {folder / 'src' / values['module'] / BEGIN[kind]}.")
 
 
 def _checked(name: str) -> str:

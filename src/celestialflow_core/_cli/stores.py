@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from celestialflow_core.sinks import Readable, Row, Sink
 
-__all__ = ["check", "error_matches", "readable", "row_as_json", "shown", "url_of"]
+__all__ = ["check", "error_matches", "place_of", "readable", "row_as_json", "shown", "url_of"]
 
 
 def url_of(store: str) -> str:
@@ -87,6 +87,12 @@ def error_matches(stored: str | None, wanted: str) -> bool:
     return isinstance(kind, type) and wanted in {base.__name__ for base in kind.__mro__}
 
 
+def place_of(row: Row) -> str | None:
+    """Where the error of *row* was raised; not for a program, whose error is raised by a line of ours."""
+    place = row.error_place
+    return None if place is None or place.rpartition(":")[0].endswith("celestialflow_core/_cli/program.py") else place
+
+
 def row_as_json(row: Row, value: Any = None) -> str:
     """One JSON object on one line: what `run --json` prints of an outcome, and where and when it was stored.
 
@@ -101,7 +107,7 @@ def row_as_json(row: Row, value: Any = None) -> str:
     if shown["ok"]:
         shown["value"] = value
     else:
-        shown["error"] = {"type": row.error_type, "message": row.error_message, "place": row.error_place}
+        shown["error"] = {"type": row.error_type, "message": row.error_message, "place": place_of(row)}
         shown["traceback"] = row.error_traceback
     shown |= {"attempts": row.attempts, "seconds": row.seconds, "worker": row.worker}
     shown |= {"stage": row.stage, "key": row.key, "at": row.at}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -29,6 +29,8 @@ from celestialflow_core.executors.interface import AsyncExecutor, Executor, Work
 from celestialflow_core.plugins import Registry, installed
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from celestialflow_core._driver.aio.stream import AsyncOutcomeStream
     from celestialflow_core._driver.plan import Plan
     from celestialflow_core._driver.stream import OutcomeStream
@@ -57,6 +59,8 @@ class Core:
         self._blocks = {"sync": 0, "async": 0}
         self._claim = threading.Lock()
         self._workers: Workers | None = None
+        self._loop: AbstractEventLoop | None = None  # of the "async with" block
+        self._replaced: list[Awaitable[None]] = []  # warm workers to be stopped at its end
         self.stage: Stage | None = None
         self._counts = Counts()
         self.successes = self.errors = Results(keep_pairs=False)
@@ -199,9 +203,13 @@ class Core:
         key = (func, shell, warm)
         workers = self._workers
         if workers is not None and workers.key == key:
+            if is_async(workers.executor):
+                self._check_loop()
             return workers
         if workers is not None:
-            self._cool()
+            replaced = self._cool()
+            if replaced is not None:
+                self._replaced.append(replaced)
         executor: Executor | AsyncExecutor = self.mode.executor(func, self.options)
         if shell == "sync" and is_async(executor):
             from celestialflow_core.executors.loop_thread import LoopThread
@@ -212,6 +220,16 @@ class Core:
             self._workers = workers
         return workers
 
+    def _check_loop(self) -> None:
+        """Refuse workers that wait in another event loop than the one that runs."""
+        from asyncio import get_running_loop  # loaded by whoever has a loop
+
+        if get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "The workers of this manager are in the event loop in which its 'async with' block began, and another "
+                "one is running. Run it in that loop, or let the block begin and end in this one."
+            )
+
     def _cool(self) -> Any:
         """Stop the workers that are kept warm; gives what to await, where their executor lives in a loop."""
         workers, self._workers = self._workers, None
@@ -221,6 +239,10 @@ class Core:
 
     def enter(self, shell: str) -> None:
         """From now on keep the workers from run to run."""
+        if shell == "async" and not self._blocks[shell]:
+            from asyncio import get_running_loop
+
+            self._loop = get_running_loop()
         self._blocks[shell] += 1
 
     def leave(self) -> None:
@@ -233,9 +255,10 @@ class Core:
         """The end of an ``async with`` block."""
         self._blocks["async"] -= 1
         if not self._blocks["async"]:
-            stopping = self._cool()
-            if stopping is not None:
-                await stopping
+            replaced, self._replaced = self._replaced, []
+            for stopping in (*replaced, self._cool()):
+                if stopping is not None:
+                    await stopping
 
     def __str__(self) -> str:
         limit = self.options.worker_limit

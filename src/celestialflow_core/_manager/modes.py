@@ -14,9 +14,9 @@ import attrs
 from celestialflow_core._driver.user_code import call
 from celestialflow_core._driver.workers import is_async
 from celestialflow_core._manager.options import Options
+from celestialflow_core.errors import PluginError
 from celestialflow_core.executors.interface import AsyncExecutor, Executor
 from celestialflow_core.plugins import Registry
-from celestialflow_core.plugins.builtin import BuiltinFactory
 
 __all__ = ["Mode", "choose", "is_coroutine_function"]
 
@@ -65,6 +65,7 @@ class Mode:
         """Make the executor, and check what could not be checked before.
 
         Raises:
+            PluginError: The plugin of a named executor misses what it imports, or makes no executor.
             TypeError, ValueError: As ``check``; or what was made is no executor.
         """
         made = self.make()
@@ -96,11 +97,12 @@ def choose(execution_mode: Any, func: Callable[..., Any], options: Options, regi
         factory = registry.executor_factory(execution_mode)
         capabilities, awaits = getattr(factory, "capabilities", None), getattr(factory, "is_async", None)
         _check_option_names(execution_mode, getattr(factory, "options", None), options.executor_options)
-        if options.executor_options and isinstance(factory, BuiltinFactory):
-            _make_named(execution_mode, factory, options)  # which checks their values, and starts nothing
+        check = getattr(factory, "check", None)
+        if options.executor_options and callable(check):
+            check(options.worker_limit, **options.executor_options)
         return Mode(
             name=execution_mode,
-            make=functools.partial(_make_named, execution_mode, factory, options),
+            make=functools.partial(_make_named, execution_mode, factory, options, registry),
             # A class has descriptors under these names: then only what it makes can tell.
             capabilities=frozenset(capabilities) if isinstance(capabilities, set | frozenset) else None,
             is_async=awaits if isinstance(awaits, bool) else None,
@@ -143,14 +145,19 @@ def _check_option_names(mode: str, known: Any, given: Mapping[str, Any]) -> None
             raise TypeError(f"execution_mode={mode!r} has no executor option {name!r}. {advice}")
 
 
-def _make_named(name: str, factory: Callable[..., Any], options: Options) -> Any:
+def _make_named(name: str, factory: Callable[..., Any], options: Options, registry: Registry) -> Any:
     try:
-        return factory(options.worker_limit, **options.executor_options)
+        made = factory(options.worker_limit, **options.executor_options)
+    except ImportError as error:
+        raise PluginError(registry.cannot_make("executor", name, error)) from error
     except TypeError as error:
         if not options.executor_options:
             raise
         given = ", ".join(options.executor_options)
         raise TypeError(f"execution_mode={name!r} does not take these executor_options ({given}): {error}") from error
+    if not _is_executor(made):
+        raise PluginError(registry.cannot_make("executor", name, made))
+    return made
 
 
 def _same(executor: Any) -> Any:

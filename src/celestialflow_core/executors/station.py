@@ -4,8 +4,8 @@
                                                               run(parcel) -> bytes     a batch, in any thread
                                                               leave() -> str           the tear-down
 
-Nothing but bytes goes either way, so that the cluster's own pickling can neither fail on a value nor see one. Pickled
-by value, a station needs cloudpickle alone where it arrives.
+Nothing but bytes goes either way, so that the cluster's own pickling can neither fail on a value nor see one. The code
+of the station goes along, so it needs cloudpickle alone where it arrives.
 
 Calls run in threads of the station's own, and the thread that was given the batch looks on. A batch comes back when
 its budget is over, whatever its calls do: without a slow one, which is collected later, so that neither what had
@@ -15,17 +15,20 @@ then.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import pickle
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from functools import partial
+from functools import cache, partial
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from traceback import format_stack
-from types import GeneratorType
+from types import GeneratorType, ModuleType
 from typing import Any
+from uuid import uuid4
 
 import cloudpickle
 
@@ -63,19 +66,46 @@ def pack(function: FunctionRef, setup: Callable[[], Any] | None, limit: float | 
     Raises:
         Exception: What the pickling of the function or of the set-up raises.
     """
-    blob = function.pack()
-    make = partial(Station, function.digest, blob, None if setup is None else dump(setup), limit)
-    modules = (*own_modules(), sys.modules[__name__])
+    make = partial(Station, function.pack(), None if setup is None else dump(setup), limit)
+    by_name = pickle.dumps(make)
+    modules = _modules()
     with _REGISTRY:
         known = cloudpickle.list_registry_pickle_by_value()
         for module in modules:
             cloudpickle.register_pickle_by_value(module)
         try:
-            return dump(make)
+            return dump(partial(_arrive, fingerprint(), by_name, dump(make)))
         finally:
             for module in modules:
                 if module.__name__ not in known:
                     cloudpickle.unregister_pickle_by_value(module)
+
+
+def _arrive(packed_by: str, by_name: bytes, by_value: bytes, index: int) -> Any:
+    """Make a station of whoever unpickles this: from its own installation, if that has the very same code.
+
+    Code that travels by value must not come back to where it is from, where it would replace the methods of classes.
+    """
+    import pickle
+
+    try:
+        from celestialflow_core.executors.station import fingerprint as own
+    except ImportError:
+        return pickle.loads(by_value)(index)
+    return pickle.loads(by_name if own() == packed_by else by_value)(index)
+
+
+@cache
+def fingerprint() -> str:
+    """Tells one release of this code from another, by its text; one without a text from all others."""
+    try:
+        return hashlib.sha256("".join(map(inspect.getsource, _modules())).encode()).hexdigest()
+    except OSError:
+        return uuid4().hex
+
+
+def _modules() -> tuple[ModuleType, ...]:
+    return (*own_modules(), sys.modules[__name__])
 
 
 def parcel(ids: Sequence[int], frames: Sequence[Any], budget: float, places: int = 1) -> bytes:
@@ -106,14 +136,14 @@ class Station:
     """One run in one worker.
 
     Args:
-        digest, function: The function, pickled.
+        function: The function, pickled.
         setup: The set-up, pickled.
         limit: The seconds that a call may run.
         index: The worker's; of a worker that runs several calls at a time, that of its first place.
     """
 
-    def __init__(self, digest: str, function: bytes, setup: bytes | None, limit: float | None, index: int) -> None:
-        self._function = FunctionRef.arrived(digest, function)
+    def __init__(self, function: bytes, setup: bytes | None, limit: float | None, index: int) -> None:
+        self._function = FunctionRef.arrived(hashlib.sha256(function).hexdigest(), function)
         self._setup = setup
         self._limit = limit
         self._index = index

@@ -67,6 +67,10 @@ class BuiltinFactory:
         made: Executor | AsyncExecutor = getattr(import_module(module), name)(worker_limit, **options)
         return made
 
+    def check(self, worker_limit: int | None = None, **options: Any) -> None:
+        """Refuse values that cannot be used: to make an executor starts nothing."""
+        self(worker_limit, **options)
+
 
 @attrs.frozen(eq=False)
 class BuiltinExecutor:

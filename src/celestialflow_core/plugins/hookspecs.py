@@ -61,10 +61,11 @@ def executor_factories() -> Mapping[str, ExecutorFactory] | None:
 
     Returns: A dict from names to factories, or None for none. A factory is called as
         ``factory(worker_limit, **executor_options)`` when a run starts, and gives an ``Executor`` or an
-        ``AsyncExecutor``; ``worker_limit`` may be None. A factory may carry two facts as attributes, so that
-        ``TaskManager(...)`` can refuse an option before anything is imported: ``capabilities``, the frozenset that its
-        executors will have, and ``is_async``, True where the function must be a coroutine function. A missing one means
-        that nothing is known until the executor is made.
+        ``AsyncExecutor``; ``worker_limit`` may be None. A factory may carry attributes, so that ``TaskManager(...)``
+        can refuse an option before anything is imported: ``capabilities``, the frozenset that its executors will have;
+        ``is_async``, True where the function must be a coroutine function; ``options``, the names of the
+        ``executor_options`` that it takes; and ``check``, called like the factory, which raises a TypeError or
+        ValueError for a value that cannot be used. Of a missing one nothing is known until the executor is made.
 
     If it raises: The plugin has failed. That ends the runs that name it or its executor; others get one warning. Two
         plugins that declare one name: using that name is a ``PluginError`` that names both.

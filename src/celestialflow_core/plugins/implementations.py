@@ -60,6 +60,12 @@ class Reading:
 def read(plugin: object) -> Reading:
     """Find and check the hook implementations of *plugin*."""
     reading = Reading()
+    if isinstance(plugin, FunctionType) and getattr(plugin, MARK, None):
+        reading.errors.append(
+            f"It is the function {plugin.__name__}, and hooks are looked for in a module or an object. Give the one "
+            f"that has it: {plugin.__module__}."
+        )
+        return reading
     marked = 0
     for name, function, options in _functions(plugin):
         if options is None:

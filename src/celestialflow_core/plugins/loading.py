@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, Literal, Protocol
 
 import attrs
 
+from celestialflow_core.plugins.builtin import CORE
 from celestialflow_core.plugins.implementations import Implementation, read
 
-__all__ = ["EntryPointLike", "Plugin", "PluginInfo", "load", "take"]
+__all__ = ["EntryPointLike", "Plugin", "PluginInfo", "load", "raised", "take"]
 
 
 class EntryPointLike(Protocol):
@@ -89,12 +92,15 @@ class Plugin:
 
 
 def load(point: EntryPointLike, info: PluginInfo) -> Plugin:
-    """Import the plugin of *point* and take it."""
+    """Import the plugin of *point* and take it, unless it requires another core than this one."""
+    refused = _refusal(point, info)
+    if refused:
+        return Plugin(attrs.evolve(info, state="failed", reason=refused))
     try:
         loaded = point.load()
     except (Exception, SystemExit) as error:
         # SystemExit: a module that calls sys.exit() where something is missing must not end the program.
-        return _failed(info, f"Importing {point.value} raised {_text(error)}.", error)
+        return _failed(info, raised(f"Importing {point.value}", error, info), error)
     return take(loaded, info)
 
 
@@ -114,7 +120,7 @@ def take(loaded: object, info: PluginInfo) -> Plugin:
         try:
             errors += _add(declared[hook], implementation.call(), hook)
         except (Exception, SystemExit) as error:
-            errors.append(f"{hook} raised {_text(error)}.")
+            errors.append(raised(hook, error, info))
             details = _traceback(error)
     executors, sinks = declared["executor_factories"], declared["sink_factories"]
     # A failed plugin keeps the names of what it declares, so that whoever asks for it is told why it is missing.
@@ -133,6 +139,31 @@ def take(loaded: object, info: PluginInfo) -> Plugin:
     return Plugin(info, loaded, tuple(reading.implementations), executors, sinks)
 
 
+def raised(what: str, error: BaseException, info: PluginInfo) -> str:
+    """That *what* of a plugin raised *error*, and what to do if something is not there."""
+    text = f"{what} raised {_text(error)}."
+    if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType) and error.obj.__name__ == info.module:
+        text = (
+            f"{text} Its entry point names what the module does not have: whoever makes the distribution has to "
+            f"correct that in its pyproject.toml."
+        )
+    elif isinstance(error, ImportError):
+        from celestialflow_core.plugins.requirements import advice  # only ever needed on the way to an error
+
+        text = f"{text} {advice(error, info)}".rstrip()
+    return text
+
+
+def _refusal(point: EntryPointLike, info: PluginInfo) -> str:
+    distribution = getattr(point, "dist", None)
+    requires = None if info.distribution in (None, CORE) else getattr(distribution, "requires", None)
+    if not requires:
+        return ""
+    from celestialflow_core.plugins.requirements import refusal  # nothing to import where no plugin is installed
+
+    return refusal(info.distribution or "", requires)
+
+
 def _failed(info: PluginInfo, reason: str, error: BaseException) -> Plugin:
     return Plugin(attrs.evolve(info, state="failed", reason=reason, details=_traceback(error)))
 
@@ -149,11 +180,28 @@ def _add(factories: dict[str, Any], given: object, hook: str) -> list[str]:
             errors.append(f"{hook} gave the name {_short(name)}; a name is a str that is not empty.")
         elif not callable(factory):
             errors.append(f"{hook} gave {_short(factory)} for {name!r}; a factory must be callable.")
+        elif not _takes_one(factory):
+            wanted = "worker_limit, **options" if hook == "executor_factories" else "url"
+            errors.append(
+                f"{hook} gave {_short(factory)} for {name!r}, which takes no argument by position; it is called as "
+                f"factory({wanted})."
+            )
         elif name in factories:
             errors.append(f"{hook} gave two factories for {name!r}.")
         else:
             factories[name] = factory
     return errors
+
+
+def _takes_one(factory: Callable[..., Any]) -> bool:
+    """False for what cannot be called with one argument, whatever else it is given."""
+    try:
+        inspect.signature(factory).bind_partial(None)
+    except TypeError:
+        return False
+    except ValueError:  # some builtins do not tell
+        return True
+    return True
 
 
 def _text(error: BaseException) -> str:

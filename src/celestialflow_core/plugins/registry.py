@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import attrs
 import pluggy
 
+from celestialflow_core._text import cut
 from celestialflow_core.errors import PluginError, UnknownExecutor, UnknownSink
 from celestialflow_core.plugins.discovery import discover
-from celestialflow_core.plugins.loading import EntryPointLike, Plugin, PluginInfo, load, take
+from celestialflow_core.plugins.loading import EntryPointLike, Plugin, PluginInfo, load, raised, take
 from celestialflow_core.plugins.messages import clash, not_installed, plugin_error, title, unusable, warn
 from celestialflow_core.plugins.relay import relay
 from celestialflow_core.plugins.spelling import closest
@@ -42,6 +43,13 @@ KNOWN_SINKS = {
     "postgresql": "celestialflow-sql",
 }
 """The same for sinks."""
+
+
+EXECUTOR = "start, submit, stop, slots and capabilities (see celestialflow_core.executors.Executor)"
+"""What an executor has, for messages."""
+
+SINK = "open, write and close (see celestialflow_core.sinks.Sink)"
+"""What a sink has."""
 
 
 class Registry:
@@ -134,6 +142,21 @@ class Registry:
         if factory is None:
             raise UnknownSink(name, self.sinks, self._advice(name, self.sinks, KNOWN_SINKS))
         return cast("SinkFactory", factory)
+
+    def cannot_make(self, kind: Literal["executor", "sink"], name: str, given: object) -> str:
+        """Why the *kind* called *name* cannot be made, in sentences.
+
+        Args:
+            kind: What it is.
+            name: That of one that is declared once.
+            given: What its factory raised, an ImportError, or gave in its place.
+        """
+        (info,) = [plugin.info for plugin in self._active if name in _declared(plugin, kind)]
+        text = f"The {kind} {name!r} cannot be made: the factory of the plugin {info.name!r} of {info.source}"
+        if isinstance(given, ImportError):
+            return raised(text, given, info)
+        article, verbs = ("an", EXECUTOR) if kind == "executor" else ("a", SINK)
+        return f"{text} gave {cut(given)}, which is not {article} {kind}: it needs {verbs}."
 
     def with_plugins(self, given: Iterable[object]) -> Registry:
         """These plugins and, for one manager, those that it was *given*.

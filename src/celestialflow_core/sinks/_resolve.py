@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from celestialflow_core._text import cut, text_of
-from celestialflow_core.errors import CelestialFlowError, SinkError, UnknownSink
+from celestialflow_core.errors import CelestialFlowError, PluginError, SinkError, UnknownSink
 from celestialflow_core.sinks._urls import name_of, redacted, without_secrets
 from celestialflow_core.sinks.interface import Sink
 
@@ -38,7 +38,7 @@ def resolve_sink(given: object, registry: Registry | None = None) -> Sink:
 
     Raises:
         UnknownSink: No plugin has a sink of this name, or there is no name.
-        PluginError: The plugin that has it cannot be used.
+        PluginError: The plugin that has it cannot be used: it misses what it imports, say, or makes no sink.
         SinkError: The URL is not one that its sink understands.
         TypeError: It is neither.
     """
@@ -53,21 +53,31 @@ def resolve_sink(given: object, registry: Registry | None = None) -> Sink:
         raise UnknownSink(redacted(given), registry.sinks, _advice(given))
     # "postgresql+psycopg" is how people name the driver too; the sink is postgresql's unless one has the whole name.
     base = name.partition("+")[0]
-    factory = registry.sink_factory(base if name not in registry.sinks and base in registry.sinks else name)
+    name = base if name not in registry.sinks and base in registry.sinks else name
+    factory = registry.sink_factory(name)
     try:
         made = factory(given)
     except CelestialFlowError:
         raise
     except Exception as error:
-        said = without_secrets(f"{type(error).__name__}: {text_of(error)}", given).rstrip(".")
         # Not chained where it speaks of a secret: tracebacks end up in logs.
         cause = error if without_secrets(text_of(error), given) == text_of(error) else None
+        if isinstance(error, ImportError):
+            raise PluginError(without_secrets(registry.cannot_make("sink", name, error), given)) from cause
+        said = without_secrets(f"{type(error).__name__}: {text_of(error)}", given).rstrip(".")
         raise SinkError(redacted(given), f"This sink cannot be made ({said}).") from cause
-    return _checked(made)
+    if _missing(made) or isinstance(made, type):
+        raise PluginError(registry.cannot_make("sink", name, made))
+    return made
+
+
+def _missing(given: object) -> list[str]:
+    """The verbs of a sink that *given* does not have."""
+    return [verb for verb in ("open", "write", "close") if not callable(getattr(given, verb, None))]
 
 
 def _checked(given: object) -> Sink:
-    missing = [verb for verb in ("open", "write", "close") if not callable(getattr(given, verb, None))]
+    missing = _missing(given)
     if missing or isinstance(given, type):
         lacks = "is a class: give an object of it" if isinstance(given, type) else f"has no {missing[0]}()"
         raise TypeError(

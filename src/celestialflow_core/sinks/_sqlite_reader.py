@@ -84,7 +84,9 @@ class SqliteReader:
         if self._connection is None:
             raise SinkError(self._label, "It is not open. Use it in a with statement.")
         try:
-            yield from self._connection.execute(question, values)
+            # No "yield from": that closes the cursor of rows that nobody wants, when the database is closed already.
+            for row in self._connection.execute(question, values):  # noqa: UP028
+                yield row
         except sqlite3.Error as error:
             raise self._failed(error) from error
 

@@ -1,12 +1,15 @@
 """What plugin authors, and our own tests, prove their work with: contracts to pass, fakes to drive, leaks to find.
 
-    from celestialflow_core.testing import ExecutorContract, PluginContract, SinkContract
+    from celestialflow_core.testing import ExecutorContract, KillContract, PluginContract, SinkContract
 
     class TestMyExecutor(ExecutorContract):
         def make_executor(self):
             return MyExecutor(worker_limit=2)
 
     class TestMySink(SinkContract):
+        url = "mine:{folder}/results"
+
+    class TestMySinkKilled(KillContract):
         url = "mine:{folder}/results"
 
     class TestMyPlugin(PluginContract):
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from celestialflow_core.testing.executor_contract import ExecutorContract
     from celestialflow_core.testing.fake_sinks import RecordingSink, RecordingStore
     from celestialflow_core.testing.fakes import ScriptedExecutor
+    from celestialflow_core.testing.kill_contract import KillContract
     from celestialflow_core.testing.leaks import Resources
     from celestialflow_core.testing.plugin_contract import PluginContract
     from celestialflow_core.testing.sink_contract import SinkContract
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ExecutorContract",
     "FakeClock",
+    "KillContract",
     "PluginContract",
     "RecordingSink",
     "RecordingStore",
@@ -45,6 +50,7 @@ __all__ = [
 _HOMES = {
     "ExecutorContract": "executor_contract",
     "FakeClock": "clock",
+    "KillContract": "kill_contract",
     "PluginContract": "plugin_contract",
     "RecordingSink": "fake_sinks",
     "RecordingStore": "fake_sinks",

@@ -15,7 +15,7 @@ import pytest
 
 from celestialflow_core.executors import current_worker
 from celestialflow_core.executors.station import Station, collection, pack, parcel, unpack
-from celestialflow_core.executors.worker import TIMED_OUT, FunctionRef, Returned, freeze
+from celestialflow_core.executors.worker import TIMED_OUT, FunctionRef, Returned, Shipment, freeze
 
 pytestmark = pytest.mark.pure
 
@@ -60,6 +60,33 @@ assert not [name for name in sys.modules if name.startswith("celestialflow_core"
     returned = unpack((tmp_path / "returned").read_bytes())
     assert (returned.ids, returned.values, returned.failures) == ([7, 8], [[2], ["xx"]], [])
     assert log.read_text() == "up down"
+
+
+def test_station_that_arrives_where_it_was_packed_changes_nothing() -> None:
+    """A worker may be a thread of this very process, where what is pickled by value would replace methods of classes."""
+    before = {name: value for name, value in vars(Shipment).items() if callable(value)}
+    there = station(len)
+    assert type(there) is Station
+    assert {name: value for name, value in vars(Shipment).items() if callable(value)} == before
+    assert pickle.loads(pickle.dumps(Shipment([1], [("x",)]))).ids == [1]
+
+
+def test_worker_with_another_release_gets_the_code_along(tmp_path: Path) -> None:
+    """By name it would get the station of that release, which may not understand ours."""
+    other = tmp_path / "celestialflow_core" / "executors"
+    other.mkdir(parents=True)
+    for folder in (other, other.parent):
+        (folder / "__init__.py").touch()
+    (other / "station.py").write_text("def fingerprint(): return 'of long ago'")
+    (tmp_path / "station").write_bytes(pack(FunctionRef(len), None, None))
+    (tmp_path / "parcel").write_bytes(parcel([7], [freeze(("xyz",))], 60.0))
+    script = """
+import pickle
+station = pickle.loads(open("station", "rb").read())(0)
+open("returned", "wb").write(station.run(open("parcel", "rb").read()))
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    assert unpack((tmp_path / "returned").read_bytes()).values == [3]
 
 
 def test_packing_leaves_the_registry_of_cloudpickle_as_it_was() -> None:
@@ -224,7 +251,7 @@ def test_no_call_runs_twice_or_not_at_all_where_a_batch_is_broken_off(budget: fl
         threading.Event().wait(0.0004 * (number % 3))
         return number
 
-    there = Station("direct", b"", None, None, 0)
+    there = Station(b"", None, None, 0)
     there._function = FunctionRef(work)  # not pickled, so that it writes to this very list
     todo = list(range(200))
     done: list[int] = []

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import pyarrow as pa
@@ -24,6 +24,11 @@ from celestialflow_core.sinks import Manifest, Row
 from celestialflow_core.sinks.jsonl import JsonlStore
 
 __all__ = ["Journal", "jsonl", "named", "tables_in"]
+
+
+_LOOSE: Final = 100
+"""Tables that wait to be put together: a run that pulls its tasks one by one may write a row at a time, and a table of
+one row takes 1.8 KB of Arrow's memory, and a multiple of that in objects around it."""
 
 
 class Journal:
@@ -40,6 +45,7 @@ class Journal:
         self.number = number
         self.rows = 0
         self._tables: list[Any] = []
+        self._loose: list[Any] = []
         self._is_known = True
         self._begun = monotonic()
         self._store = jsonl(path, full)
@@ -53,7 +59,10 @@ class Journal:
             raise SinkError(str(self.path), f"There is an outcome that cannot be stored ({error}).") from error
         try:
             self._store.put(rows)
-            self._tables.append(table)
+            self._loose.append(table)
+            if len(self._loose) >= _LOOSE:
+                self._tables.append(pa.concat_tables(self._loose).combine_chunks())
+                self._loose = []
         except BaseException:
             self._is_known = False  # what is in the file, after Ctrl-C in between
             raise
@@ -64,7 +73,7 @@ class Journal:
         if not self._is_known:
             yield from tables_in(self.path)
             return
-        groups = Groups([LoadedRows(list(packed(self._tables)))])
+        groups = Groups([LoadedRows(list(packed(self._tables + self._loose)))])
         yield from live_tables(groups, KeyIndex(groups), range(len(groups)))
 
     def is_full(self, rows: int, seconds: float, size: int) -> bool:

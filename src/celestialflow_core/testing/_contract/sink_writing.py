@@ -221,6 +221,19 @@ class WritingTests(SinkSuite):
             assert [row.key for row in reader.rows(error_type="KeyError")] == []
             assert (reader.manifest.name, reader.manifest.version, reader.manifest.keys) == ("work", "1", "cf1")
 
+    def test_reader_may_be_left_in_the_middle_of_its_rows(self, sink: Sink) -> None:
+        """Whoever wants no more rows leaves, and what has been begun can be dropped then without an error."""
+        if not isinstance(sink, Readable):
+            pytest.skip("It has no reader().")
+        sink.write([success(number) for number in range(3)])
+
+        with sink.reader() as reader:
+            rows = reader.rows()
+            assert next(rows).key == digest(0)
+        close = getattr(rows, "close", None)  # a generator has it, and calls it when it is collected
+        if close is not None:
+            close()
+
     def test_outcome_without_a_key_is_refused(self, sink: Sink, reopened: Callable[[Sink], Store]) -> None:
         """A batch with one is not accepted, nothing of it is there, and the sink goes on."""
         with pytest.raises(CelestialFlowError) as caught:

@@ -151,3 +151,17 @@ def test_stages_of_a_graph_run_there(new: Callable[..., Any]) -> None:
     values = sorted(outcome.unwrap() for outcome in graph.stream({first: range(200)}))
 
     assert values == [10 * (task + 1) for task in range(200)]
+
+
+def test_task_knows_its_dask_worker(new: Callable[..., Any]) -> None:
+    """Though it runs in a thread that is not Dask's."""
+
+    def where(task: int) -> str:
+        from distributed import get_worker
+
+        return str(get_worker().address)
+
+    manager = new(where, enable_success_cache=True)
+    manager.start(range(20))
+    assert all(address.startswith("tcp://127.0.0.1:") for address in manager.get_success_dict().values())
+    assert len(manager.get_success_dict()) == 20

@@ -35,6 +35,12 @@ def test_option_that_is_wrong_is_refused_with_a_sentence(
         DaskFactory()(**options)
 
 
+def test_option_that_is_wrong_is_refused_by_the_manager() -> None:
+    """When it is made, and not when it runs."""
+    with pytest.raises(TypeError, match="address must be that of a Dask scheduler"):
+        TaskManager(abs, "dask", executor_options={"address": 8786})
+
+
 def test_address_and_client_together_are_refused(client: Any) -> None:
     """They could contradict each other."""
     with pytest.raises(ValueError, match="say the same"):

@@ -34,6 +34,12 @@ def test_option_that_makes_no_sense_is_refused(options: dict[str, Any], kind: ty
         make_executor(2, **options)
 
 
+def test_option_that_makes_no_sense_is_refused_by_the_manager() -> None:
+    """When it is made, and not when it runs."""
+    with pytest.raises(TypeError, match="num_cpus must be a number"):
+        TaskManager(abs, "ray", executor_options={"num_cpus": -1})
+
+
 def test_unknown_option_is_refused_by_the_manager() -> None:
     """With the name that was probably meant."""
     with pytest.raises(TypeError, match="Did you mean 'num_cpus'"):

@@ -99,7 +99,7 @@ def choose(execution_mode: Any, func: Callable[..., Any], options: Options, regi
         _check_option_names(execution_mode, getattr(factory, "options", None), options.executor_options)
         check = getattr(factory, "check", None)
         if options.executor_options and callable(check):
-            check(options.worker_limit, **options.executor_options)
+            _call_with_options(execution_mode, check, options, registry)
         return Mode(
             name=execution_mode,
             make=functools.partial(_make_named, execution_mode, factory, options, registry),
@@ -146,8 +146,15 @@ def _check_option_names(mode: str, known: Any, given: Mapping[str, Any]) -> None
 
 
 def _make_named(name: str, factory: Callable[..., Any], options: Options, registry: Registry) -> Any:
+    made = _call_with_options(name, factory, options, registry)
+    if not _is_executor(made):
+        raise PluginError(registry.cannot_make("executor", name, made))
+    return made
+
+
+def _call_with_options(name: str, what: Callable[..., Any], options: Options, registry: Registry) -> Any:
     try:
-        made = factory(options.worker_limit, **options.executor_options)
+        return what(options.worker_limit, **options.executor_options)
     except ImportError as error:
         raise PluginError(registry.cannot_make("executor", name, error)) from error
     except TypeError as error:
@@ -155,9 +162,6 @@ def _make_named(name: str, factory: Callable[..., Any], options: Options, regist
             raise
         given = ", ".join(options.executor_options)
         raise TypeError(f"execution_mode={name!r} does not take these executor_options ({given}): {error}") from error
-    if not _is_executor(made):
-        raise PluginError(registry.cannot_make("executor", name, made))
-    return made
 
 
 def _same(executor: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from celestialflow_core.executors.aio import AsyncioExecutor
-    from celestialflow_core.executors.cluster import Cluster, ClusterExecutor
+    from celestialflow_core.executors.cluster import Cluster, ClusterExecutor, WorkerLeft
     from celestialflow_core.executors.futures import FuturesExecutor
     from celestialflow_core.executors.interface import (
         AsyncExecutor,
@@ -45,6 +45,7 @@ __all__ = [
     "ThreadExecutor",
     "Work",
     "Worker",
+    "WorkerLeft",
     "current_worker",
 ]
 
@@ -57,6 +58,7 @@ _HOMES = {
     "ProcessExecutor": "process",
     "SerialExecutor": "serial",
     "ThreadExecutor": "thread",
+    "WorkerLeft": "cluster",
 }
 
 

@@ -13,7 +13,11 @@ from collections.abc import Hashable, Iterator, Mapping
 
 from celestialflow_core._call import Call, Calls
 
-__all__ = ["Batch", "Crew", "Post"]
+__all__ = ["Batch", "Crew", "Post", "WorkerLeft"]
+
+
+class WorkerLeft(ConnectionError):
+    """What a cluster says of a batch whose worker has left in good order: none of its calls is to blame for that."""
 
 
 class Batch:

@@ -18,7 +18,7 @@ import celestialflow_core.executors.station as station
 import celestialflow_core.executors.worker as stub
 from celestialflow_core._call import Calls, Result
 from celestialflow_core.errors import CelestialFlowError, TaskTimeout, WorkerCrashed, WorkerSetupError
-from celestialflow_core.executors._crew import Batch, Crew, Post
+from celestialflow_core.executors._crew import Batch, Crew, Post, WorkerLeft
 from celestialflow_core.executors._load import Load
 from celestialflow_core.executors._pace import Pace
 from celestialflow_core.executors._verdicts import failure_result, function_error, results_of
@@ -274,7 +274,7 @@ class Foreman:
         if self._stop_at is not None or self._over:
             return
         if not len(batch.calls):
-            self._lost_probes += 1
+            self._lost_probes += not isinstance(error, WorkerLeft)
             if self._lost_probes >= PROBES:
                 said = "" if error is None else f" The cluster said: {reason_of(error)}."
                 raise WorkerSetupError(
@@ -284,7 +284,9 @@ class Foreman:
         elif post.ending and not batch.overdue:
             # We ended the worker for another batch, behind which this one waited.
             self._crew.add(batch.calls, batch.reruns, first=True)
-        elif not batch.alone:
+        elif isinstance(error, WorkerLeft) and not batch.alone:
+            self._crew.add(batch.calls, batch.reruns + 1, first=True)
+        elif not batch.alone or isinstance(error, WorkerLeft):
             self._crew.suspect(batch.calls, batch.reruns + 1)
         else:
             self._charge(post, batch, error)

@@ -24,12 +24,13 @@ import celestialflow_core.executors.station as station
 import celestialflow_core.executors.worker as stub
 from celestialflow_core._call import Call, Calls
 from celestialflow_core.errors import NotPicklable
+from celestialflow_core.executors._crew import WorkerLeft
 from celestialflow_core.executors._foreman import Foreman
 from celestialflow_core.executors._verdicts import function_not_picklable
 from celestialflow_core.executors.interface import Deliver, Work
 from celestialflow_core.executors.tracebacks import reason_of
 
-__all__ = ["Cluster", "ClusterExecutor"]
+__all__ = ["Cluster", "ClusterExecutor", "WorkerLeft"]
 
 
 class Cluster(Protocol):
@@ -73,7 +74,7 @@ class Cluster(Protocol):
             worker: Where, and nowhere else.
             parcel: What to run. Parcels begin in the order in which they are sent.
             done: To be called once, from any thread, with what ``run`` gave, or with the error by which the cluster
-                says that the worker is gone, or could not.
+                says that the worker is gone, or could not; a `WorkerLeft` if it left as it was told to.
         """
         ...
 

@@ -21,7 +21,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextvars import Context
+from contextvars import copy_context
 from functools import cache, partial
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -213,7 +213,7 @@ class _Place:
         self._setup = setup
         self._index = index
         self._freed = freed
-        self._context = Context()
+        self._context = copy_context()  # the cluster's own: it may tell a task where it runs
         self._problem: Problem | None = None
         self._rest: Any = None
         self._busy = False

@@ -62,6 +62,14 @@ class DaskFactory:
         options = Options(address, client, resources, worker_limit)
         return ClusterExecutor(DaskCluster(options), worker_limit, wait_for_workers=wait_for_workers)
 
+    def check(self, worker_limit: int | None = None, **options: Any) -> None:
+        """Refuse what cannot be used, when a manager is made: that connects to nothing either.
+
+        Raises:
+            TypeError, ValueError: An option is of the wrong type, or of no use.
+        """
+        self(worker_limit, **options)
+
 
 class DaskPlugin:
     """Declares the executor."""

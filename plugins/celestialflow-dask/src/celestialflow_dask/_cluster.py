@@ -28,8 +28,9 @@ from distributed import Future
 
 import celestialflow_dask._seat as seat
 from celestialflow_core.errors import CelestialFlowError
+from celestialflow_core.executors import WorkerLeft
 from celestialflow_dask._connection import Connection
-from celestialflow_dask._desk import Desk, Done, Flight, Left
+from celestialflow_dask._desk import Desk, Done, Flight, WorkerLost
 from celestialflow_dask._options import Options
 from celestialflow_dask._recruiting import Recruiting
 from celestialflow_dask._roster import Roster, WorkerId
@@ -227,5 +228,7 @@ class DaskCluster:
             self._client.loop.add_callback(self._client.cancel, futures, asynchronous=True, force=True)
 
 
-def _left(worker: WorkerId, expected: bool) -> Left:
-    return Left(f"The Dask worker at {worker[0]} has left the cluster{' as it was told to' if expected else ''}.")
+def _left(worker: WorkerId, expected: bool) -> ConnectionError:
+    if expected:
+        return WorkerLeft(f"The Dask worker at {worker[0]} has left the cluster as it was told to.")
+    return WorkerLost(f"The Dask worker at {worker[0]} has left the cluster.")

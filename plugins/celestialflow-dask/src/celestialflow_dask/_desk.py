@@ -12,12 +12,12 @@ from typing import Any
 import attrs
 from distributed import Future
 
-__all__ = ["Desk", "Flight", "Left"]
+__all__ = ["Desk", "Flight", "WorkerLost"]
 
 Done = Callable[[Any], None]
 
 
-class Left(ConnectionError):
+class WorkerLost(ConnectionError):
     """A worker is gone, and what was there with it."""
 
 

@@ -49,6 +49,14 @@ class RayFactory:
         chosen = RayOptions(worker_limit=worker_limit, **options)
         return ClusterExecutor(RayCluster(chosen), worker_limit, wait_for_workers=patience)
 
+    def check(self, worker_limit: int | None = None, **options: Any) -> None:
+        """Refuse what cannot be used, when a manager is made: that connects to nothing either.
+
+        Raises:
+            TypeError, ValueError: An option is of the wrong type, or of no use.
+        """
+        self(worker_limit, **options)
+
 
 make_executor = RayFactory()
 """The factory of the mode "ray"."""

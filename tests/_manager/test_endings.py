@@ -259,19 +259,26 @@ def test_broken_override_at_the_end_is_raised_when_all_is_released(mode: Any) ->
 
 
 SCRIPT = """
-import json, sys, time, threading, signal
+import json, os, sys, time, threading, signal
 from celestialflow_core import Backoff, RunInProgress, TaskGraph, TaskManager, TooManyErrors, WorkerSetupError, hookimpl
 
 mode, seconds, grace, how = sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
 if mode == "async":
     import asyncio
     async def job(task):
+        open("begun", "w").close()
         await asyncio.sleep(seconds)
         return task
 else:
     def job(task):
+        open("begun", "w").close()
         time.sleep(seconds)
         return task
+
+def tell_when_begun():
+    while not os.path.exists("begun"):
+        time.sleep(0.01)
+    print("ready", flush=True)
 
 class Ready:
     told = 0
@@ -283,7 +290,7 @@ class Ready:
     @hookimpl
     def on_start(self):
         if seconds > 10:
-            threading.Timer(0.7, lambda: print("ready", flush=True)).start()
+            threading.Thread(target=tell_when_begun).start()
 
 manager = TaskManager(job, mode, 4, enable_success_cache=True, log_dir=None, grace=grace, plugins=[Ready()])
 caught = None

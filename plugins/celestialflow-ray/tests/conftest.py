@@ -20,6 +20,9 @@ import pytest
 
 from celestialflow_core.testing import wait_until
 
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+"""Tests may run under ``uv run``, from which the clusters that are the user's would make an environment a worker."""
+
 SMALL = {"object_store_memory": 100_000_000, "include_dashboard": False, "log_to_driver": False}
 """What a Ray of the tests is given: /dev/shm may be small."""
 

@@ -55,7 +55,8 @@ def test_ray_of_our_own_is_gone_after_the_run(script: Script) -> None:
             assert known() == before
             children = open(f"/proc/self/task/{os.getpid()}/children").read()
             assert not children, children
-        """
+        """,
+        RAY_ENABLE_UV_RUN_RUNTIME_ENV="1",  # the tests may run under it
     )
     output, errors = finished(process)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import attrs
 import ray
+from ray._private import ray_constants
 from ray.exceptions import RayError
 from ray.util.client import ray as client
 
@@ -28,6 +29,8 @@ __all__ = ["Session", "enter", "leave", "reachable", "users"]
 
 # What ray.init sets in the environment, for the processes that it starts.
 VARIABLES = ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE", "PYTHONBREAKPOINT")
+# Whether Ray gives its workers the environment of ``uv run``. It reads the variable of this name when it is imported.
+UV = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 KNOCK = 5.0  # seconds
 DEFAULT_PORT = 6379
 
@@ -142,6 +145,8 @@ def _start(arguments: Mapping[str, Any] | None, cpus: int) -> Session:
         if local:
             given |= {"num_cpus": cpus, "include_dashboard": False}
     before = _Before()
+    if local and "runtime_env" not in given:
+        before.leave_uv_out()
     try:
         ray.init(**{"configure_logging": False, **given})
     except (OSError, RuntimeError, ValueError, TypeError, RayError) as error:
@@ -160,7 +165,7 @@ def _start(arguments: Mapping[str, Any] | None, cpus: int) -> Session:
         ray.shutdown(**_WAIT)
         before.restore()
         raise
-    before.restore_handler()
+    before.restore_after_start()
     return Session(_head(), arguments or {}, local, shared=bool(_sessions), before=before)
 
 
@@ -189,19 +194,33 @@ class _Before:
     def __init__(self) -> None:
         self._variables = {name: os.environ.get(name) for name in VARIABLES}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self._uv = getattr(ray_constants, UV, None)
         self._handler = signal.getsignal(signal.SIGTERM)
         self._logger = logging.getLogger("ray")
         self._handlers, self._level = list(self._logger.handlers), self._logger.level
         self._logger.setLevel(logging.ERROR)
 
-    def restore_handler(self) -> None:
-        """Ray ends the process at a SIGTERM by ``sys.exit``; what it does then is for the user to say."""
+    def leave_uv_out(self) -> None:
+        """Under ``uv run`` Ray would build the environment of each worker anew, from a copy of the working directory.
+
+        Workers on this machine have the interpreter of this process, and what is installed with it.
+        """
+        if hasattr(ray_constants, UV):
+            setattr(ray_constants, UV, False)
+
+    def restore_after_start(self) -> None:
+        """Put back what only the start needs.
+
+        Ray ends the process at a SIGTERM by ``sys.exit``; what it does then is for the user to say.
+        """
         if threading.current_thread() is threading.main_thread() and self._handler is not None:
             signal.signal(signal.SIGTERM, self._handler)
+        if self._uv is not None:
+            setattr(ray_constants, UV, self._uv)
 
     def restore(self) -> None:
         """Put back everything."""
-        self.restore_handler()
+        self.restore_after_start()
         for name, value in self._variables.items():
             if value is None:
                 os.environ.pop(name, None)

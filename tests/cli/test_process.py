@@ -250,7 +250,9 @@ last = Last()
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize(("where", "code"), [("import", 130), ("hook of the end", 1), ("thread", 1), ("last moment", 1)])
+@pytest.mark.parametrize(
+    ("where", "code"), [("import", 130), ("hook of the end", 1), ("thread", 1), ("last moment", 1)]
+)
 def test_signal_never_has_its_default_action(command: Start, job: Path, number: int, where: str, code: int) -> None:
     """Before the run it is an interruption; when all is done the process ends with the code that it was to have."""
     began = "import os\ndef began(os=os, file='began'): os.close(os.open(file, os.O_CREAT))\n"

@@ -221,14 +221,79 @@ def test_second_signal_ends_the_run_at_once(command: Start, job: Path, number: i
         ended.set()
         again.join()
 
-    # A press that comes when all is over meets no handler of ours, but the interpreter as it ends.
-    assert process.returncode in (130, -signal.SIGTERM)
+    assert process.returncode == 130
 
 
 def _press_until(process: subprocess.Popen[str], ended: threading.Event) -> None:
     """Send SIGTERM now and then: two signals that come at once may count as one."""
     while not ended.wait(0.3):
         process.send_signal(signal.SIGTERM)
+
+
+SLOW = {
+    "import": "import time; began(); time.sleep(300)",
+    "hook of the end": "import atexit, time; atexit.register(lambda: (began(), time.sleep(300)))",
+    "thread": """
+import threading, time
+threading.Thread(target=lambda: (threading.main_thread().join(), began(), time.sleep(300))).start()
+""",
+    "last moment": """
+import time
+class Last:
+    def __del__(self, began=began, sleep=time.sleep):
+        began()
+        sleep(1)
+last = Last()
+""",
+}
+"""What a module does that keeps the command line when it begins or ends."""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    ("where", "code"), [("import", 130), ("hook of the end", 1), ("thread", 1), ("last moment", 1)]
+)
+def test_signal_never_has_its_default_action(command: Start, job: Path, number: int, where: str, code: int) -> None:
+    """Before the run it is an interruption; when all is done the process ends with the code that it was to have."""
+    began = "import os\ndef began(os=os, file='began'): os.close(os.open(file, os.O_CREAT))\n"
+    (job.parent / "slow.py").write_text(f"{began}{SLOW[where]}\ndef fail(x): raise ValueError\n")
+    process = command("run", "slow:fail", "1")
+    assert wait_until((job.parent / "began").exists, seconds=60)
+    process.send_signal(number)
+
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == code
+    assert ("Interrupted." in err) == (code == 130)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_second_signal_ends_what_would_not_end(command: Start, job: Path, number: int) -> None:
+    """Also where there is no run, and somebody's code holds on to the process."""
+    (job.parent / "stubborn.py").write_text(
+        "import time\nfrom pathlib import Path\n"
+        "try:\n    Path('began').touch()\n    time.sleep(300)\n"
+        "finally:\n    Path('interrupted').touch()\n    time.sleep(300)\n"
+    )
+    process = command("run", "stubborn:same", "1")
+    for file in ("began", "interrupted"):
+        assert wait_until((job.parent / file).exists, seconds=60)
+        process.send_signal(number)
+
+    process.communicate(timeout=60)
+
+    assert process.returncode == 130
+
+
+def test_signals_are_given_back(run: Callable[..., Any]) -> None:
+    """A program that calls the command line within itself has the handlers that it had."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+
+    for arguments in (("--help",), ("run", "job:double", "1"), ("run", "job:fail", "1"), ("run", "missing:f", "1")):
+        run(*arguments)
+
+        assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 @pytest.mark.parametrize("number", SIGNALS)

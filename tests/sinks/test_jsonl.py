@@ -18,6 +18,7 @@ from celestialflow_core.errors import SinkError
 from celestialflow_core.sinks import Row, rows_of
 from celestialflow_core.sinks._line_index import LineIndex, complete_size, last_line
 from celestialflow_core.sinks._lines import key_in, key_text, lines_of, record_in, row_of
+from celestialflow_core.sinks._slots import empty_slots
 from celestialflow_core.sinks.jsonl import TornLine
 from celestialflow_core.testing._outcomes import RUN, failure, success
 
@@ -287,3 +288,34 @@ def test_index_costs_sixteen_bytes_a_row(own_folder: Path) -> None:
         index = LineIndex(path, file.fileno(), path.stat().st_size)
 
     assert index._table.itemsize * len(index._table) <= 16 * 20_000 + 64
+
+
+def test_index_gives_its_memory_back(own_folder: Path, run_child: Any) -> None:
+    """And has malloc keep none of what the process frees later, as it does when it has seen a large block go."""
+    (own_folder / "file").write_bytes(b"\n" * 1_000_000)
+    code = """
+import re
+from pathlib import Path
+from celestialflow_core.sinks._line_index import LineIndex
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+with open("file", "rb") as file:
+    index = LineIndex(Path("file"), file.fileno(), 1_000_000)
+del index
+before = resident()
+freed, kept = b"x" * 8_000_000, b"x" * 1_000_000
+del freed
+print(resident() - before)
+"""
+    done = run_child(code)
+
+    assert done.stderr == ""
+    assert float(done.stdout) < 3
+
+
+def test_index_without_room_says_so() -> None:
+    """What the system has no memory for is a MemoryError, as anywhere else, and no error of the file."""
+    with pytest.raises(MemoryError, match="An index of 1,125,899,906,842,624 slots has no room"):
+        empty_slots(1 << 50)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from celestialflow_core._cli.ending import endings, plain_warnings
+from celestialflow_core._cli.ending import ExitCode, endings, plain_warnings
 from celestialflow_core._cli.glance import any_plugins
+from celestialflow_core._cli.signals import Presses
 
 if TYPE_CHECKING:
     from celestialflow_core.plugins.registry import Registry
@@ -113,8 +114,20 @@ def command_line(load_plugins: Callable[[], Registry] | None = None) -> Commands
 
 
 def main() -> None:
-    """The console script."""
-    command_line().main(prog_name="celestialflow")
+    """The console script, in a process of its own, whose signals it keeps to the end."""
+    presses = Presses()
+    try:
+        presses.take_over()
+        command_line().main(prog_name="celestialflow")
+    except KeyboardInterrupt:
+        presses.code = ExitCode.INTERRUPTED  # up to here nothing is called, and so no handler of a signal
+        raise SystemExit(ExitCode.INTERRUPTED) from None
+    except SystemExit as ending:
+        if presses.outside:  # it may have come where click took it for its own, which makes a 1 of it
+            presses.code = ExitCode.INTERRUPTED
+            raise SystemExit(ExitCode.INTERRUPTED) from None
+        presses.code = ending.code
+        raise
 
 
 def _installed() -> Registry:

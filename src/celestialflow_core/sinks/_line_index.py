@@ -8,12 +8,12 @@ each process; the table never leaves it.
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from celestialflow_core.sinks._lines import FIRST_START, key_in, key_text
+from celestialflow_core.sinks._slots import empty_slots
 
 __all__ = ["Damaged", "LineIndex", "Window", "complete_size", "last_line", "lines_up_to"]
 
@@ -43,7 +43,7 @@ class LineIndex:
         self.count = 0
         self.lines = 0
         self._slots = 2 * _count_lines(path, size) + 1
-        self._table = array("Q", bytes(8)) * self._slots
+        self._table = empty_slots(self._slots)
         self._fill(path, size)
 
     def lines_of(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:

@@ -7,7 +7,7 @@ process; the table never leaves it.
 
 from __future__ import annotations
 
-from array import array
+import mmap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ class KeyIndex:
         self._groups = groups
         self._hash = hash_of
         self._slots = 2 * groups.rows + 1
-        self._table = array("Q", bytes(8)) * self._slots
+        self._table = _empty_slots(self._slots)
         self.superseded = bytearray(groups.rows)
         for group in range(len(groups)):
             self._add(group)
@@ -98,3 +98,16 @@ def live_tables(groups: Groups, index: KeyIndex, wanted: Iterable[int]) -> Itera
         span = groups.span(group)
         here = index.superseded[span.start : span.stop]
         yield taken(table, [row for row, dead in enumerate(here) if not dead]) if any(here) else table
+
+
+def _empty_slots(count: int) -> memoryview[int]:
+    """*count* zeros, in memory that goes back to the system with them.
+
+    What malloc is given back of this size, it takes for usual, and keeps blocks up to it for itself from then on: each
+    table that a growing dict leaves behind.
+    """
+    try:
+        pages = mmap.mmap(-1, 8 * count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"An index of {count:,} slots has no room: {error.strerror}.") from error
+    return memoryview(pages).cast("Q")

@@ -104,6 +104,7 @@ class ParquetStore:
         if self._head is None:
             return
         try:
+            self._close_lookup()  # before there is an index of all rows again
             with named(self._label, self._folder.path):
                 self._roll()
                 tidy(self._folder, self._url.rows)
@@ -188,13 +189,16 @@ class ParquetStore:
     def _release(self) -> None:
         head, self._head = self._head, None
         journal, self._journal = self._journal, None
-        lookup, self._lookup = self._lookup, None
         self._run = None
         try:
             if journal is not None:
                 journal.close()
-            if lookup is not None:
-                lookup.close()
+            self._close_lookup()
         finally:
             if head is not None:
                 head.close(None)
+
+    def _close_lookup(self) -> None:
+        lookup, self._lookup = self._lookup, None
+        if lookup is not None:
+            lookup.close()

@@ -95,7 +95,8 @@ def test_node_that_joins_is_used_and_one_that_leaves_is_forgotten(script: Script
     assert again.communicate(timeout=60)[0] == "1\n"
 
 
-@pytest.mark.parametrize("afterwards", [0, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("afterwards", [0, 60])
 def test_cluster_that_goes_away_ends_the_run_which_can_go_on_later(
     script: Script, head: Any, tmp_path: Path, afterwards: int
 ) -> None:

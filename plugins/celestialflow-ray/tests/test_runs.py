@@ -138,7 +138,8 @@ def test_warm_workers_are_those_of_the_run_before() -> None:
         one.start(range(50))
         second = set(one.get_success_dict().values())
 
-    assert len(first | second) == 2
+    assert first & second
+    assert len(first | second) <= 2  # one of the two may have started late
     assert os.getpid() not in first
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import attrs
+import clusters
 import contestants
 import graphs
 import stores
@@ -105,6 +106,8 @@ PIPES, SINGLE_PIPES = "raw pipes, batches of 256", "raw pipes, one by one"
 THREAD_POOL, PROCESS_POOL = "ThreadPoolExecutor.submit", "ProcessPoolExecutor.submit"
 PEBBLE, GATHER = "pebble, chunks of 256", "gather + Semaphore"
 INTERPRETER, PARTS = "bare interpreter", "import pluggy, attrs"
+ON_DASK, MAP, DASK_BATCHES = "start() on Dask", "client.map", "client.map, batches of 256"
+ON_RAY, RAY_TASKS, RAY_BATCHES = "start() on Ray", "Ray tasks", "Ray tasks, batches of 256"
 GENERATORS, PYPELN, DASK_BAG = "generators", "pypeln.thread", "dask.bag"
 EXECUTEMANY, SELECT, LINES = "bare executemany", "bare select by keys", "bare json.dumps and write"
 HELP, CLICK = "celestialflow --help", "import click"
@@ -262,6 +265,36 @@ SCENARIOS: tuple[Scenario, ...] = (
         function=tasks.wait_async,
         entries=(Entry(BARE_COROUTINES, contestants.bare_coroutines), Entry(OURS, contestants.manager("async"))),
         bounds=_within(BARE_COROUTINES, 1.15, 1.0),
+    ),
+    Scenario(
+        name="cluster-dask",
+        title="10,000 x + 1 on a Dask cluster of two processes on this machine",
+        size=10_000,
+        workers=2,
+        entries=(
+            Entry(MAP, clusters.dask(batches=False), share=0.1, needs="distributed"),
+            Entry(DASK_BATCHES, clusters.dask(batches=True), needs="distributed"),
+            Entry(ON_DASK, clusters.manager_on_dask, needs="celestialflow_dask"),
+        ),
+        bounds=(
+            Bound(ours=ON_DASK, peer=MAP, must=20, faster=True),
+            Bound(ours=ON_DASK, peer=DASK_BATCHES, must=1.5, aim=1),
+        ),
+    ),
+    Scenario(
+        name="cluster-ray",
+        title="10,000 x + 1 on Ray with two CPUs of this machine",
+        size=10_000,
+        workers=2,
+        entries=(
+            Entry(RAY_TASKS, clusters.ray(batches=False), share=0.1, needs="ray"),
+            Entry(RAY_BATCHES, clusters.ray(batches=True), needs="ray"),
+            Entry(ON_RAY, clusters.manager_on_ray, needs="celestialflow_ray"),
+        ),
+        bounds=(
+            Bound(ours=ON_RAY, peer=RAY_TASKS, must=20, faster=True),
+            Bound(ours=ON_RAY, peer=RAY_BATCHES, must=1.5, aim=1),
+        ),
     ),
     _memory("serial", tasks.add_one),
     _memory("thread", tasks.add_one),

@@ -31,9 +31,17 @@ def test_every_scenario_gives_right_results_and_one_row_a_bound(tmp_path: Path) 
     assert {scenario["scenario"]: scenario["failures"] for scenario in scenarios} == {
         scenario["scenario"]: {} for scenario in scenarios
     }
-    peers = {"pebble": "pebble, chunks of 256", "pypeln": "pypeln.thread", "dask": "dask.bag"}
-    peers["celestialflow_arrow"] = "stream(), parquet"
-    absent = {peer for module, peer in peers.items() if importlib.util.find_spec(module) is None}
+    needed = {
+        "pebble": ["pebble, chunks of 256"],
+        "pypeln": ["pypeln.thread"],
+        "dask": ["dask.bag"],
+        "celestialflow_arrow": ["stream(), parquet"],
+        "distributed": ["client.map", "client.map, batches of 256"],
+        "celestialflow_dask": ["start() on Dask"],
+        "ray": ["Ray tasks", "Ray tasks, batches of 256"],
+        "celestialflow_ray": ["start() on Ray"],
+    }
+    absent = {name for module, names in needed.items() if importlib.util.find_spec(module) is None for name in names}
     assert {name for scenario in scenarios for name in scenario["missing"]} == absent
     for scenario in scenarios:
         compared = {bound[side] for bound in scenario["bounds"] for side in ("ours", "peer")} - {None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from celestialflow_core._cli.main import command_line, main
+from celestialflow_core._cli.main import command_line
 from celestialflow_core.plugins.markers import hookimpl
 from celestialflow_core.plugins.registry import Registry
 
@@ -122,14 +123,13 @@ def test_unknown_command_is_wrong_usage(invoke: Any) -> None:
     assert "Warning: The plugin 'a' of celestialflow-a 1.0 cannot be used" in done.stderr
 
 
-def test_console_script_runs_the_command_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_console_script_runs_the_command_line() -> None:
     """The entry point of the console script reads the program's arguments and exits with the command's code."""
-    monkeypatch.setattr(sys, "argv", ["anything", "plugins", "--nonsense"])
+    code = "from celestialflow_core._cli.main import main; main()"  # it keeps the signals of its process to the end
 
-    with pytest.raises(SystemExit) as ended:
-        main()
+    done = subprocess.run(
+        [sys.executable, "-c", code, "plugins", "--nonsense"], capture_output=True, text=True, check=False
+    )
 
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith("Usage: celestialflow plugins [OPTIONS]")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: celestialflow plugins [OPTIONS]")

@@ -111,6 +111,7 @@ class TestParslObject(ExecutorContract):
         return FuturesExecutor(self.pool, 2)
 
 
+@pytest.mark.soak  # the object has shown the same of it, and a table every difference
 class TestParslFactory(ExecutorContract):
     """Parsl's threads, made and shut down by the executor."""
 

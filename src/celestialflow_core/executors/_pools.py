@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future
@@ -108,3 +109,7 @@ class Closing:
             for process in self._processes:
                 # Loky with psutil does not: then multiprocessing keeps the process, and a pipe to it, for a good while.
                 process.join(1.0)
+        multiprocessing = sys.modules.get("multiprocessing")
+        if multiprocessing is not None:
+            # The same for those of a pool that had broken, and forgotten them, before it was closed.
+            multiprocessing.active_children()

@@ -81,7 +81,7 @@ def gather(family: Any) -> int:
 
 
 def _run_manager(mode: str, url: str, tasks: int) -> Callable[[], Any]:
-    manager: TaskManager[int, Any] = TaskManager(
+    manager: Any = TaskManager(  # the options that come from a dict hide its types
         work, mode, worker_limit=2, max_in_flight=200, enable_success_cache=True, enable_error_cache=True,
         sinks=[url], resume="unfinished", **OPTIONS,
     )  # fmt: skip

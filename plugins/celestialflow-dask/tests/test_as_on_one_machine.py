@@ -153,7 +153,7 @@ def test_stages_of_a_graph_run_there(new: Callable[..., Any]) -> None:
     assert values == [10 * (task + 1) for task in range(200)]
 
 
-def test_task_knows_its_dask_worker(new: Callable[..., Any]) -> None:
+def test_task_knows_its_dask_worker(address: str) -> None:
     """Though it runs in a thread that is not Dask's."""
 
     def where(task: int) -> str:
@@ -161,7 +161,8 @@ def test_task_knows_its_dask_worker(new: Callable[..., Any]) -> None:
 
         return str(get_worker().address)
 
-    manager = new(where, enable_success_cache=True)
+    options = {"address": address}
+    manager = TaskManager(where, "dask", 2, log_dir=None, executor_options=options, enable_success_cache=True)
     manager.start(range(20))
     assert all(address.startswith("tcp://127.0.0.1:") for address in manager.get_success_dict().values())
     assert len(manager.get_success_dict()) == 20

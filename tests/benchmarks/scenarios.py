@@ -122,6 +122,20 @@ def _within(mechanism: str, must: float, aim: float) -> tuple[Bound, ...]:
     return (Bound(ours=OURS, peer=mechanism, must=must, aim=aim),)
 
 
+def _cluster(name: str, where: str, each: Entry, batches: Entry, ours: Entry) -> Scenario:
+    return Scenario(
+        name=f"cluster-{name}",
+        title=f"10,000 x + 1 on {where} of this machine",
+        size=10_000,
+        workers=2,
+        entries=(each, batches, ours),
+        bounds=(
+            Bound(ours=ours.name, peer=each.name, must=20, faster=True),
+            Bound(ours=ours.name, peer=batches.name, must=1.5, aim=1),
+        ),
+    )
+
+
 def _memory(mode: str, function: Function) -> Scenario:
     name = "stream()"
     return Scenario(
@@ -266,35 +280,19 @@ SCENARIOS: tuple[Scenario, ...] = (
         entries=(Entry(BARE_COROUTINES, contestants.bare_coroutines), Entry(OURS, contestants.manager("async"))),
         bounds=_within(BARE_COROUTINES, 1.15, 1.0),
     ),
-    Scenario(
-        name="cluster-dask",
-        title="10,000 x + 1 on a Dask cluster of two processes on this machine",
-        size=10_000,
-        workers=2,
-        entries=(
-            Entry(MAP, clusters.dask(batches=False), share=0.1, needs="distributed"),
-            Entry(DASK_BATCHES, clusters.dask(batches=True), needs="distributed"),
-            Entry(ON_DASK, clusters.manager_on_dask, needs="celestialflow_dask"),
-        ),
-        bounds=(
-            Bound(ours=ON_DASK, peer=MAP, must=20, faster=True),
-            Bound(ours=ON_DASK, peer=DASK_BATCHES, must=1.5, aim=1),
-        ),
+    _cluster(
+        "dask",
+        "a Dask cluster of two processes",
+        Entry(MAP, clusters.dask(batches=False), share=0.1, needs="distributed"),
+        Entry(DASK_BATCHES, clusters.dask(batches=True), needs="distributed"),
+        Entry(ON_DASK, clusters.manager_on_dask, needs="celestialflow_dask"),
     ),
-    Scenario(
-        name="cluster-ray",
-        title="10,000 x + 1 on Ray with two CPUs of this machine",
-        size=10_000,
-        workers=2,
-        entries=(
-            Entry(RAY_TASKS, clusters.ray(batches=False), share=0.1, needs="ray"),
-            Entry(RAY_BATCHES, clusters.ray(batches=True), needs="ray"),
-            Entry(ON_RAY, clusters.manager_on_ray, needs="celestialflow_ray"),
-        ),
-        bounds=(
-            Bound(ours=ON_RAY, peer=RAY_TASKS, must=20, faster=True),
-            Bound(ours=ON_RAY, peer=RAY_BATCHES, must=1.5, aim=1),
-        ),
+    _cluster(
+        "ray",
+        "Ray with two CPUs",
+        Entry(RAY_TASKS, clusters.ray(batches=False), share=0.1, needs="ray"),
+        Entry(RAY_BATCHES, clusters.ray(batches=True), needs="ray"),
+        Entry(ON_RAY, clusters.manager_on_ray, needs="celestialflow_ray"),
     ),
     _memory("serial", tasks.add_one),
     _memory("thread", tasks.add_one),

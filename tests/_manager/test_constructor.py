@@ -303,7 +303,7 @@ def test_factory_of_a_plugin_checks_its_options_early() -> None:
             raise ValueError(f"address must be 'here', got {options!r}.")
 
     factory.options = frozenset({"address"})  # type: ignore[attr-defined]  # what a factory may carry
-    factory.check = check  # type: ignore[attr-defined]
+    factory.check = check  # type: ignore[attr-defined]  # the same
 
     class Plugin:
         @hookimpl

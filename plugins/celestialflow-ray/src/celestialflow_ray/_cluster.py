@@ -212,7 +212,7 @@ class RayCluster:
 
 def _nodes() -> list[dict[str, float]]:
     """What each node of the cluster has."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray has no types for it
     return [dict(node["Resources"]) for node in nodes if node["Alive"]]
 
 
@@ -237,8 +237,8 @@ class _ByValue:
 
     def remote(self, *args: Any) -> Any:
         with _PICKLING:
-            cloudpickle.register_pickle_by_value(far)  # type: ignore[no-untyped-call]  # of Ray's copy
+            cloudpickle.register_pickle_by_value(far)  # type: ignore[no-untyped-call]  # Ray has no types for it
             try:
                 return self._actors.remote(*args)
             finally:
-                cloudpickle.unregister_pickle_by_value(far)  # type: ignore[no-untyped-call]
+                cloudpickle.unregister_pickle_by_value(far)  # type: ignore[no-untyped-call]  # Ray has no types for it

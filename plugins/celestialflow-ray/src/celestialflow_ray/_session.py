@@ -114,7 +114,7 @@ def _head() -> str:
 
 
 def _join(arguments: Mapping[str, Any] | None) -> Session:
-    if client.is_connected():  # type: ignore[no-untyped-call]
+    if client.is_connected():  # type: ignore[no-untyped-call]  # Ray has no types for it
         raise ValueError(
             "Ray is initialised through Ray Client (ray://) in this process, which is not supported. Initialise it "
             "with host:port on a machine of the cluster, or submit the script as a Ray job."

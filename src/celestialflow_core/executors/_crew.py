@@ -96,15 +96,14 @@ class Crew:
         gone = [self.posts.pop(worker) for worker in list(self.posts) if worker not in workers]
         taken = {index for post in self.posts.values() for index in range(post.index, post.index + post.places)}
         new = []
-        for worker, places in workers.items():
-            post = self.posts.get(worker)
-            if post is not None:
+        for worker, number in workers.items():
+            if worker in self.posts:
                 continue
-            index = 0
+            index, places = 0, max(1, number)
             while not taken.isdisjoint(range(index, index + places)):
                 index += 1
             taken.update(range(index, index + places))
-            self.posts[worker] = post = Post(worker, index, max(1, places))
+            self.posts[worker] = post = Post(worker, index, places)
             new.append(post)
         return new, gone
 

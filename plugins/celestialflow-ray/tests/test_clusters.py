@@ -86,7 +86,8 @@ def test_node_that_joins_is_used_and_one_that_leaves_is_forgotten(script: Script
         (tmp_path / "enough").touch()
     output, errors = process.communicate(timeout=120)
 
-    assert output == "True 0\n", errors
+    # Ray itself may tell of the node that died on the standard output, before that.
+    assert output.splitlines()[-1] == "True 0", errors
     again = script(
         WORK + "manager = TaskManager(work, 'ray', log_dir=None, executor_options=options)"
         "\n    print(manager.start([1]).succeeded)",

@@ -94,7 +94,7 @@ def test_layers_are_the_longest_ways(following: Following) -> None:
 
 def edges_of(flow: Any) -> list[str]:
     """ "a>b" for each edge to each target."""
-    return [f"{edge.source.name}>{target.name}" for edge in flow._edges for target in edge.targets]
+    return [f"{edge.source.name}>{target.name}" for edge in flow._network.edges for target in edge.targets]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from celestialflow_core._observe.interface import Settled
 from celestialflow_core._outcome import Outcome
@@ -12,7 +12,27 @@ from celestialflow_core._outcome import Outcome
 if TYPE_CHECKING:
     from celestialflow_core._driver.stage import Kin, Stage
 
-__all__ = ["Exit", "Outlet"]
+__all__ = ["Exit", "Flushed", "Outlet"]
+
+
+class Flushed(NamedTuple):
+    """What settled in a stage between two looks at it.
+
+    Attributes:
+        stage: Where it settled.
+        batch: All of it; the successes as columns.
+        kin: Where each success came from, if the run keeps track of that.
+        outcomes: The outcomes of the successes, where they are wanted; or none.
+        others: All other outcomes.
+        kin_of_others: Where these came from.
+    """
+
+    stage: Stage
+    batch: Settled
+    kin: Sequence[Kin] | None
+    outcomes: Sequence[Outcome[Any, Any]]
+    others: Sequence[Outcome[Any, Any]]
+    kin_of_others: Sequence[Kin] | None
 
 
 class Outlet(Protocol):
@@ -36,25 +56,8 @@ class Outlet(Protocol):
         """The run is ending: let nothing more come of anything."""
         ...
 
-    def pass_on(
-        self,
-        stage: Stage,
-        batch: Settled,
-        kin: Sequence[Kin] | None,
-        outcomes: Sequence[Outcome[Any, Any]],
-        others: Sequence[Outcome[Any, Any]],
-        kin_of_others: Sequence[Kin] | None,
-    ) -> None:
-        """Take what has settled in *stage*.
-
-        Args:
-            stage: Where it settled.
-            batch: All of it; the successes as columns.
-            kin: Where each success came from, if the run keeps track of that.
-            outcomes: The outcomes of the successes, where they are wanted; or none.
-            others: All other outcomes.
-            kin_of_others: Where these came from.
-        """
+    def pass_on(self, flushed: Flushed) -> None:
+        """Take what has settled in a stage."""
         ...
 
 
@@ -84,19 +87,12 @@ class Exit:
     def close(self) -> None:
         """Nothing comes of an outcome here."""
 
-    def pass_on(
-        self,
-        stage: Stage,
-        batch: Settled,
-        kin: Sequence[Kin] | None,
-        outcomes: Sequence[Outcome[Any, Any]],
-        others: Sequence[Outcome[Any, Any]],
-        kin_of_others: Sequence[Kin] | None,
-    ) -> None:
+    def pass_on(self, flushed: Flushed) -> None:
         """Keep the outcomes for the consumer; in an ordered run those whose turn has come."""
         if not self.wants_outcomes:
             return
-        settled = [*outcomes, *others] if others else outcomes
-        if stage.engine.ordered:
-            settled = stage.engine.hold((outcome.id, outcome) for outcome in settled)
+        settled = [*flushed.outcomes, *flushed.others] if flushed.others else flushed.outcomes
+        engine = flushed.stage.engine
+        if engine.ordered:
+            settled = engine.hold((outcome.id, outcome) for outcome in settled)
         self.outcomes.extend(settled)

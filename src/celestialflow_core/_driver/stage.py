@@ -21,7 +21,7 @@ from celestialflow_core._driver.admission import admit
 from celestialflow_core._driver.channel import Channel
 from celestialflow_core._driver.customs import Customs
 from celestialflow_core._driver.exceptions import annotate, forget_locals
-from celestialflow_core._driver.exit import Outlet
+from celestialflow_core._driver.exit import Flushed, Outlet
 from celestialflow_core._driver.gathered import Gathered
 from celestialflow_core._driver.load import Load
 from celestialflow_core._driver.storage import Stored
@@ -305,29 +305,21 @@ class Stage:
         elif self.keys:
             for id in batch.ids:
                 self.keys.pop(id, None)
+        flushed = Flushed(self, batch, kin, outcomes, others, kin_of_others)
         if self.stored is None:
-            self._hand_on(batch, kin, outcomes, others, kin_of_others)
+            self._hand_on(flushed)
             return True
         failed = [outcome for outcome in others if outcome.status == "error" and outcome.key is not None]
-        kept = [*outcomes, *failed]
-        hand_on = partial(self._hand_on, batch, kin, outcomes, others, kin_of_others)
-        self.stored.storage.add(kept, hand_on, now)
+        self.stored.storage.add([*outcomes, *failed], partial(self._hand_on, flushed), now)
         return True
 
-    def _hand_on(
-        self,
-        batch: Settled,
-        kin: Sequence[Kin] | None,
-        outcomes: Sequence[Outcome[Any, Any]],
-        others: Sequence[Outcome[Any, Any]],
-        kin_of_others: Sequence[Kin] | None,
-    ) -> None:
+    def _hand_on(self, flushed: Flushed) -> None:
         """Let what has settled go on: to the consumer, to other stages, to the hooks."""
-        self.load.settled += len(batch.ids) + len(others)
+        self.load.settled += len(flushed.batch.ids) + len(flushed.others)
         try:
-            self.outlet.pass_on(self, batch, kin, outcomes, others, kin_of_others)
+            self.outlet.pass_on(flushed)
         finally:
-            self._tell(outcomes, others)
+            self._tell(flushed.outcomes, flushed.others)
 
     def _tell(self, outcomes: Sequence[Outcome[Any, Any]], others: Sequence[Outcome[Any, Any]]) -> None:
         """Tell the hooks."""

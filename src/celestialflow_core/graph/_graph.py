@@ -8,20 +8,17 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from celestialflow_core._driver import drive
-from celestialflow_core._driver.source import check_iterable
 from celestialflow_core._driver.stream import OutcomeStream
-from celestialflow_core._manager.manager import TaskManager, inside
+from celestialflow_core._manager.manager import inside
 from celestialflow_core._manager.options import Options
 from celestialflow_core._outcome import Counts, RunSummary
 from celestialflow_core._policies import Stop
 from celestialflow_core.errors import GraphError, RunInProgress
 from celestialflow_core.graph import _shapes as shapes
-from celestialflow_core.graph._check import check_edges, check_reached, following
 from celestialflow_core.graph._drawing import mermaid
-from celestialflow_core.graph._edge import Edge
 from celestialflow_core.graph._launch import Live, Part, launch
+from celestialflow_core.graph._network import Manager, Network
 from celestialflow_core.graph._status import GraphStatus, StageStatus
-from celestialflow_core.graph._topology import components, layers
 
 if TYPE_CHECKING:
     from celestialflow_core._driver.aio.stream import AsyncOutcomeStream
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskGraph"]
 
-Manager: TypeAlias = TaskManager[Any, Any]
 Sources: TypeAlias = Mapping[Any, Iterable[Any]]
 
 
@@ -88,7 +84,7 @@ class TaskGraph:
             )
         self.name = name
         self._staged = schedule == "staged"
-        self._options = Options.of(
+        options = Options.of(
             max_in_flight=max_in_flight,
             show_progress=show_progress,
             stop=stop,
@@ -99,8 +95,7 @@ class TaskGraph:
             log_level=log_level,
             log_dir=log_dir,
         )
-        self._managers: dict[str, Manager] = {}
-        self._edges: list[Edge] = []
+        self._network = Network(options)
         self._claim = threading.Lock()
         self._live: Live | None = None
         self._summary: RunSummary | None = None
@@ -116,7 +111,7 @@ class TaskGraph:
             TypeError: Something is no manager.
         """
         self._not_running()
-        self._managers = self._with(managers)
+        self._network.add(managers)
         return self
 
     def connect(
@@ -152,65 +147,13 @@ class TaskGraph:
             TypeError: An argument is of the wrong kind.
         """
         self._not_running()
-        if not isinstance(targets, TaskManager) and not isinstance(targets, list | tuple):
-            raise TypeError(f"connect takes a manager and one or a list of managers, got {targets!r}.")
-        several = (targets,) if isinstance(targets, TaskManager) else tuple(targets)
-        if not several:
-            raise GraphError("connect got an empty list of managers. Name at least one.")
-        managers = self._with((source, *several))
-        edge = Edge(
-            number=len(self._edges),
-            source=source,
-            targets=several,
-            each=each,
-            when=when,
-            route=route,
-            gather=gather,
-            on=on,
-        )
-        edge.check()
-        check_edges(list(managers), [*self._edges, edge], self._deduplicates(managers.values()))
-        self._managers = managers
-        self._edges.append(edge)
+        how = {"each": each, "when": when, "route": route, "gather": gather, "on": on}
+        self._network.connect(source, targets, how)
         return self
 
     def _not_running(self) -> None:
         if self._claim.locked():
             raise GraphError(f"{self!r} is running, and cannot be changed before its end.")
-
-    def _with(self, managers: Iterable[Manager]) -> dict[str, Manager]:
-        """The managers by name, with *managers*, each of which is fit for a graph."""
-        found = dict(self._managers)
-        for manager in managers:
-            if not isinstance(manager, TaskManager):
-                raise TypeError(
-                    f"A graph is made of TaskManagers, got {manager!r}. Wrap a function: TaskManager(function)."
-                )
-            if found.setdefault(manager.name, manager) is not manager:
-                raise GraphError(
-                    f"Two managers of the graph are named {manager.name!r}. Give one of them another name: "
-                    f"TaskManager(..., name=...)."
-                )
-            self._check_options(manager.name, inside(manager).options)
-        return found
-
-    def _check_options(self, name: str, options: Options) -> None:
-        """Refuse a manager with an option that only a graph can keep, or without one that this graph needs."""
-        for option in ("max_in_flight", "sinks", "resume", "shard"):
-            if getattr(options, option):
-                raise GraphError(
-                    f"{name!r} has {option}={getattr(options, option)!r} of its own, which cannot be kept in a graph. "
-                    f"Leave it out; the TaskGraph takes sinks, resume and max_in_flight for all its managers."
-                )
-        if self._options.resume and not options.enable_duplicate_check:
-            raise GraphError(
-                f"{name!r} has its duplicate check off, so a graph that resumes cannot know its tasks again. Leave it "
-                f"on."
-            )
-
-    @staticmethod
-    def _deduplicates(managers: Iterable[Manager]) -> dict[str, bool]:
-        return {manager.name: inside(manager).options.enable_duplicate_check for manager in managers}
 
     # ------------------------------------------------------------------ ready-made shapes
 
@@ -218,14 +161,10 @@ class TaskGraph:
         self, managers: Iterable[Manager], pairs: Iterator[tuple[Manager, Manager]], how: dict[str, Any]
     ) -> Self:
         """Put *managers* in and connect the *pairs*: all of it, or nothing."""
-        before = self._managers, list(self._edges)
-        try:
+        with self._network.as_one_change():
             self.add(*managers)
             for source, target in pairs:
                 self.connect(source, target, **how)
-        except BaseException:
-            self._managers, self._edges = before
-            raise
         return self
 
     def chain(self, *managers: Manager, **how: Any) -> Self:
@@ -287,49 +226,19 @@ class TaskGraph:
 
     def stream_async(self, sources: Mapping[Any, Iterable[Any] | AsyncIterable[Any]]) -> AsyncOutcomeStream[Any, Any]:
         """As ``stream``, in the running event loop. ``async for``, or ``async with``."""
-        self._inputs(sources)
+        self._network.inputs(sources)
         return drive.stream_async(lambda: self._plan(sources, "async", wants_outcomes=True))
-
-    def _inputs(self, sources: Any) -> dict[str, Any]:
-        """The tasks by the manager's name."""
-        if not isinstance(sources, Mapping):
-            raise TypeError(
-                f"A graph takes its tasks by manager, {{manager: tasks}}, got {type(sources).__name__}. With one "
-                f"source: graph.start({{manager: tasks}})."
-            )
-        inputs: dict[str, Any] = {}
-        for manager, tasks in sources.items():
-            name = manager if isinstance(manager, str) else getattr(manager, "name", None)
-            known = self._managers.get(name) if isinstance(name, str) else None
-            if known is None or (known is not manager and not isinstance(manager, str)):
-                raise GraphError(
-                    f"The source {manager!r} is no manager of the graph. Connect it, or add it: graph.add(manager)."
-                )
-            check_iterable(tasks)
-            if known.name in inputs:
-                raise GraphError(f"{known.name!r} is given tasks twice. Chain them: itertools.chain(a, b).")
-            inputs[known.name] = tasks
-        return inputs
 
     def _plan(self, sources: Any, shell: str, *, wants_outcomes: bool) -> Plan:
         """Claim the graph and its managers, and put the run together."""
-        inputs = self._inputs(sources)
-        names = list(self._managers)
-        if not names:
-            raise GraphError("The graph has no managers. Connect some, or add one.")
-        managers = list(self._managers.values())
-        changed = [name for name, manager in self._managers.items() if manager.name != name]
-        if changed:
-            raise GraphError(
-                f"{changed[0]!r} has been renamed since it was connected. Name managers when they are made."
-            )
-        check_edges(names, self._edges, self._deduplicates(managers))
-        check_reached(names, self._edges, inputs)
+        network = self._network
+        inputs = network.inputs(sources)
+        network.check(inputs)
         if not self._claim.acquire(blocking=False):
             raise RunInProgress(f"{self!r} is already running. Wait for its end, or close its stream.")
         claimed: list[Part] = []
         try:
-            for manager in managers:
+            for manager in network.managers.values():
                 core = inside(manager)
                 if not core.claim():
                     raise GraphError(
@@ -340,10 +249,10 @@ class TaskGraph:
             self._summary = None
             plan, self._live = launch(
                 self.name,
-                self._options,
+                network.options,
                 self._staged,
                 claimed,
-                list(self._edges),
+                list(network.edges),
                 inputs,
                 shell,
                 wants_outcomes,
@@ -368,7 +277,7 @@ class TaskGraph:
     @property
     def managers(self) -> tuple[Manager, ...]:
         """The managers, in the order in which they were connected."""
-        return tuple(self._managers.values())
+        return tuple(self._network.managers.values())
 
     @property
     def summary(self) -> RunSummary | None:
@@ -377,9 +286,7 @@ class TaskGraph:
 
     def status(self) -> GraphStatus:
         """How far the graph has come; may be asked from any thread."""
-        names = list(self._managers)
-        follow = following(names, self._edges)
-        by_layer = layers(follow)
+        by_layer = self._network.layers()
         layer_of = {name: at for at, layer in enumerate(by_layer) for name in layer}
         running, live = self._claim.locked(), self._live
         counts = {} if live is None else live.counts()
@@ -387,9 +294,11 @@ class TaskGraph:
             name=self.name,
             running=running,
             seconds=0.0 if live is None else live.seconds(),
-            stages=tuple(self._status_of(name, layer_of[name], running, live, counts) for name in names),
+            stages=tuple(
+                self._status_of(name, layer_of[name], running, live, counts) for name in self._network.managers
+            ),
             layers=tuple(map(tuple, by_layer)),
-            is_dag=all(len(part) == 1 and part[0] not in follow[part[0]] for part in components(follow)),
+            is_dag=self._network.is_dag(),
         )
 
     @staticmethod
@@ -423,8 +332,8 @@ class TaskGraph:
         """The graph as a Mermaid flowchart; during and after a run with the tasks of each manager and edge."""
         live = self._live
         if live is None:
-            return mermaid(list(self._managers), self._edges)
-        return mermaid(list(self._managers), self._edges, live.counts(), live.passed())
+            return mermaid(list(self._network.managers), self._network.edges)
+        return mermaid(list(self._network.managers), self._network.edges, live.counts(), live.passed())
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """What a notebook shows: the drawing."""
@@ -436,8 +345,8 @@ class TaskGraph:
         }
 
     def __repr__(self) -> str:
-        state = "running" if self._claim.locked() else "idle"
-        return f"<TaskGraph({self.name}) {state}: {len(self._managers)} managers, {len(self._edges)} edges>"
+        network, state = self._network, "running" if self._claim.locked() else "idle"
+        return f"<TaskGraph({self.name}) {state}: {len(network.managers)} managers, {len(network.edges)} edges>"
 
 
 def _all_of(shape: str, groups: Iterable[Any]) -> list[Manager]:

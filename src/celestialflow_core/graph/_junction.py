@@ -17,7 +17,7 @@ from itertools import repeat
 from time import monotonic
 from typing import Any
 
-from celestialflow_core._driver.exit import Exit
+from celestialflow_core._driver.exit import Exit, Flushed
 from celestialflow_core._driver.stage import Kin, Stage
 from celestialflow_core._observe.interface import Settled
 from celestialflow_core._outcome import Outcome
@@ -116,19 +116,12 @@ class Junction:
                     found.append((way, lanes))
         return found
 
-    def pass_on(
-        self,
-        stage: Stage,
-        batch: Settled,
-        kin: Sequence[Kin] | None,
-        outcomes: Sequence[Outcome[Any, Any]],
-        others: Sequence[Outcome[Any, Any]],
-        kin_of_others: Sequence[Kin] | None,
-    ) -> None:
+    def pass_on(self, flushed: Flushed) -> None:
         """Send each outcome where it belongs."""
+        stage, batch, kin, outcomes, others, kin_of_others = flushed
         if self._closed or (not self._families and not self._errors and not self._ways):
             stage.verdicts.clear()
-            self._exit.pass_on(stage, batch, kin, outcomes, others, kin_of_others)
+            self._exit.pass_on(flushed)
             return
         leaving: list[Outcome[Any, Any]] = []
         if batch.ids:
@@ -136,7 +129,7 @@ class Junction:
                 self._pass_columns(batch, kin)
                 leaving += outcomes if not self._ways else ()
             else:
-                self._pass_each(stage, batch, kin, outcomes, leaving)
+                leaving += self._pass_each(stage, batch, kin, outcomes)
         try:
             leaving += self._pass_others(stage, others, kin_of_others)
         finally:
@@ -153,18 +146,14 @@ class Junction:
             way.add_all(column, batch.values)
 
     def _pass_each(
-        self,
-        stage: Stage,
-        batch: Settled,
-        kin: Sequence[Kin] | None,
-        outcomes: Sequence[Outcome[Any, Any]],
-        leaving: list[Outcome[Any, Any]],
-    ) -> None:
+        self, stage: Stage, batch: Settled, kin: Sequence[Kin] | None, outcomes: Sequence[Outcome[Any, Any]]
+    ) -> Iterator[Outcome[Any, Any]]:
+        """Send each result along the edges that take it; gives what leaves the graph."""
         for at, (id, value) in enumerate(zip(batch.ids, batch.values, strict=True)):
             outcome = outcomes[at] if outcomes else None
             taken = self._pass_one(stage, id, value, outcome, None if kin is None else kin[at])
             if not taken and outcome is not None:
-                leaving.append(outcome)
+                yield outcome
 
     def _pass_one(self, stage: Stage, id: int, value: Any, outcome: Outcome[Any, Any] | None, origin: Kin) -> bool:
         """Send one result where it belongs; False if no edge takes it."""

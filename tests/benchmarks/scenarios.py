@@ -151,10 +151,9 @@ def _memory(mode: str, function: Function) -> Scenario:
     )
 
 
-def _store_memory(kind: str, *needs: str) -> tuple[Scenario, ...]:
+def _store_memory(kind: str, must: float = 25, needs: str | None = None) -> tuple[Scenario, ...]:
     without, beside = "stream()", f"stream(), {kind}"
-    bound = Bound(ours=beside, peer=without, must=25, aim=5)
-    needed = needs[0] if needs else None
+    bound = Bound(ours=beside, peer=without, must=must, aim=5)
     return tuple(
         Scenario(
             name=f"memory-{what}-{kind}",
@@ -164,7 +163,7 @@ def _store_memory(kind: str, *needs: str) -> tuple[Scenario, ...]:
             warm_up=10_000,
             entries=(
                 Entry(without, contestants.manager_stream("serial", enable_duplicate_check=what == "resume")),
-                Entry(beside, contestant(kind), needs=needed),
+                Entry(beside, contestant(kind), needs=needs),
             ),
             bounds=(bound,),
         )
@@ -363,7 +362,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     *_store_memory("sqlite"),
     *_store_memory("jsonl"),
-    *_store_memory("parquet", "celestialflow_arrow"),
+    *_store_memory("parquet", 40, "celestialflow_arrow"),  # with what pyarrow needs to write a part
     Scenario(
         name="help",
         title=f"starting an interpreter for: {HELP}",

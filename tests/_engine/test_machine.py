@@ -161,3 +161,48 @@ def test_failed_in_a_row_counts_only_the_last_row() -> None:
     assert engine.failed_in_a_row == 0
     engine.fail(5, 3.0)
     assert engine.failed_in_a_row == 1
+
+
+def test_restored_tasks_are_settled_without_having_run() -> None:
+    """Nothing of them is in flight; later tasks of their keys are duplicates of them."""
+    engine: Engine[str, str] = Engine(max_in_flight=10)
+    assert engine.restore(range(3), ["a", "b", "a"], 0.0) == {2: 0}
+    assert engine.admit(range(3, 5), list("bc"), list("bc"), 1.0) == [(3, "b", 1)]
+    engine.check()
+    assert (engine.restored, engine.duplicates, engine.ready) == (2, 2, 1)
+
+
+def test_restored_tasks_are_all_settled_without_the_duplicate_check() -> None:
+    """Equal keys are then tasks of their own."""
+    engine: Engine[str, str] = Engine(max_in_flight=10, deduplicate=False)
+    assert engine.restore(range(2), ["a", "a"], 0.0) == {}
+    engine.check()
+    assert engine.restored == 2
+
+
+def test_turns_come_in_the_order_of_admission_whatever_settles_how() -> None:
+    """Restored, refused and run tasks of an ordered run have one order, that of their ids."""
+    engine: Engine[str, str] = Engine(max_in_flight=10, ordered=True)
+    engine.restore(range(1), ["a"], 0.0)
+    engine.refuse(1, 0.0)
+    engine.admit(range(2, 4), list("cd"), list("cd"), 0.0)
+    assert engine.hold([(3, "d"), (1, "b")]) == []
+    assert engine.hold([(0, "a")]) == ["a", "b"]
+    assert engine.hold([(2, "c")]) == ["c", "d"]
+
+
+def test_cancel_leaves_running_tasks_alone_unless_told() -> None:
+    """What waits and what is ready goes, in the order of ids, with the attempts that it had."""
+    engine = busy_engine()
+    assert engine.cancel(5.0, running=False) == [(3, "d", 1), (4, "e", 0)]
+    engine.check()
+    assert engine.cancel(6.0, running=True) == [(2, "c", 1)]
+    engine.check()
+
+
+def test_cancel_with_nothing_left_changes_nothing() -> None:
+    """Neither a count nor the journal."""
+    engine: Engine[str, str] = Engine(max_in_flight=10)
+    assert engine.cancel(1.0, running=True) == []
+    engine.check()
+    assert engine.cancelled == 0

@@ -10,6 +10,7 @@ import threading
 import types
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -100,6 +101,62 @@ def test_builtin_factory_imports_its_executor_when_called() -> None:
 
     assert type(executor).__name__ == "SerialExecutor"
     assert executor.capabilities == frozenset({"setup", "inline"})
+
+
+def test_builtin_factory_refuses_values_without_starting_anything() -> None:
+    """What the constructor of a manager asks before there is a run."""
+    made: Any = Registry.load([], {}).executor_factory("thread")
+
+    assert made.check(2) is None
+    with pytest.raises(TypeError, match="workers"):
+        made.check(2, workers=3)
+
+
+def test_builtin_factory_imports_its_sink_when_called(tmp_path: Path) -> None:
+    """Calling the factory gives a sink of the class that it names, for the URL; nothing is made on disk."""
+    sink = Registry.load([], {}).sink_factory("jsonl")(f"jsonl:{tmp_path}/results.jsonl")
+
+    assert type(sink).__name__ == "JsonlStore"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_factory_that_tells_no_signature_is_taken(entry_point: Callable[..., Any]) -> None:
+    """Classes written in C may have none that can be read; whether they can be called shows when they are."""
+
+    class Mapped:
+        @hookimpl
+        def executor_factories(self) -> Any:
+            return {"mapped": dict}
+
+    assert Registry.load([entry_point("x", Mapped())], {}).executor_factory("mapped") is dict
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "text"),
+    [
+        ("executor", 7, "the factory of the plugin 'x' of {} gave 7, which is not an executor: it needs start, submit"),
+        ("sink", None, "the factory of the plugin 'x' of {} gave None, which is not a sink: it needs open, write and"),
+        ("sink", ImportError("no engine"), "the factory of the plugin 'x' of {} raised ImportError: no engine."),
+    ],
+)
+def test_factory_that_makes_the_wrong_thing_is_named(
+    entry_point: Callable[..., Any], kind: Any, given: object, text: str
+) -> None:
+    """With what it made or raised, and what was expected."""
+
+    class Both:
+        @hookimpl
+        def executor_factories(self) -> Any:
+            return {"both": factory}
+
+        @hookimpl
+        def sink_factories(self) -> Any:
+            return {"both": factory}
+
+    registry = Registry.load([entry_point("x", Both())], {})
+    source = registry.plugins[-1].source
+
+    assert text.format(source) in registry.cannot_make(kind, "both", given)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,14 @@ def test_engine_of_a_wrong_version_is_named(site: Path) -> None:
     )
 
 
+def test_engine_whose_version_cannot_be_read_is_not_blamed(site: Path) -> None:
+    """It may be the right one."""
+    install(site, OWNER, "1.0", "engine>=2")
+    install(site, "engine", "from-a-checkout")
+
+    assert advice(ImportError("cannot import name 'Pool' from 'engine'", name="engine"), INFO) == ""
+
+
 def test_engine_of_an_extra_is_installed_with_the_extra(site: Path) -> None:
     """What is required only with an extra is asked for by the extra."""
     install(site, OWNER, "1.0", "celestialflow-core", "fast_engine>=1; extra == 'fast'")

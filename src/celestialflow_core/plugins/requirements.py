@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 
 from celestialflow_core.plugins.builtin import CORE
 from celestialflow_core.plugins.switches import normalise
@@ -55,10 +55,11 @@ class Need:
         if version is None:
             return False
         try:
-            # What is installed is, pre-release or not.
-            return self.specifier.contains(version, prereleases=True)
+            release = Version(version)
         except InvalidVersion:
             return True
+        # What is installed is, pre-release or not.
+        return self.specifier.contains(release, prereleases=True)
 
 
 def refusal(owner: str, requires: Iterable[str] | None) -> str:

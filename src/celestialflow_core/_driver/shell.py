@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from celestialflow_core._call import Delivery
 from celestialflow_core._driver.completion import Completions
 from celestialflow_core._driver.plan import Plan
+from celestialflow_core._driver.source import Source
 from celestialflow_core._driver.stage import Stage
 from celestialflow_core._outcome import RunSummary
 from celestialflow_core.errors import SinkError, TooManyErrors
 from celestialflow_core.executors.interface import Work
+
+if TYPE_CHECKING:
+    from celestialflow_core._driver.aio.source import AsyncSource
 
 __all__ = ["UNRESPONSIVE", "Shell"]
 
@@ -32,6 +37,29 @@ class Shell:
         self.run.inbox = completions.items
         self.grace = plan.grace
         self.closed = False
+        self._sources: deque[tuple[Stage, Source | AsyncSource]] = deque()
+        self._source_error: BaseException | None = None
+
+    def _add_source(self, stage: Stage, source: Source | AsyncSource) -> None:
+        self._sources.append((stage, source))
+        stage.open_sources += 1
+        self.run.open_sources += 1
+
+    def _take_over(self, tasks: list[Any]) -> None:
+        """Give the run the *tasks* that came from the first source, which is the last one from now on, or gone."""
+        run, (stage, source) = self.run, self._sources[0]
+        if source.exhausted:
+            self._source_error = self._source_error or source.error
+            self._sources.popleft()
+            stage.open_sources -= 1
+            run.open_sources -= 1
+        else:
+            self._sources.rotate(-1)
+        if source.interrupt is not None:
+            run.keep(stage, tasks)
+            raise source.interrupt
+        if tasks:
+            run.take(stage, tasks)
 
     def _route(self, stage: Stage) -> Work | None:
         """Let the executor of *stage* deliver to this run; gives the work to start it with, unless it is warm."""
@@ -70,7 +98,7 @@ class Shell:
         ending = self.run.ending
         return ending.grace if ending is not None else self._plan.grace
 
-    def _conclude(self, error: BaseException | None, source_error: BaseException | None) -> RunSummary:
+    def _conclude(self, error: BaseException | None) -> RunSummary:
         """The executors have stopped: settle the account, tell everybody, and raise what is to be raised."""
         plan, run = self._plan, self.run
         try:
@@ -78,7 +106,7 @@ class Shell:
                 stage.workers.route(None)
             late_error = run.settle_rest()
             cause = run.ending.error if run.ending is not None else None
-            error = error or cause or late_error or source_error
+            error = error or cause or late_error or self._source_error
             if run.storage is not None:
                 if isinstance(error, SinkError):
                     error = run.storage.error or error

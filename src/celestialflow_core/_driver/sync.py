@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, cast
@@ -15,7 +14,6 @@ from celestialflow_core._driver.interrupt import Guard
 from celestialflow_core._driver.plan import Plan
 from celestialflow_core._driver.shell import UNRESPONSIVE, Shell
 from celestialflow_core._driver.source import Source
-from celestialflow_core._driver.stage import Stage
 from celestialflow_core._outcome import RunSummary
 from celestialflow_core.executors.interface import Executor
 
@@ -28,8 +26,6 @@ class SyncShell(Shell):
     def __init__(self, plan: Plan, guard: Guard) -> None:
         self._completions: Completions[tuple[Any, Delivery]] = Completions()
         super().__init__(plan, self._completions)
-        self._sources: deque[tuple[Stage, Source]] = deque()
-        self._source_error: BaseException | None = None
         self.guard = guard
         guard.wake = self._completions.wake
         self.inbox = self._completions.items
@@ -43,9 +39,7 @@ class SyncShell(Shell):
         plan = self._plan
         try:
             for given in plan.inputs:
-                self._sources.append((given.stage, Source(given.tasks, given.total, given.stage.patience)))
-                given.stage.open_sources += 1
-                self.run.open_sources += 1
+                self._add_source(given.stage, Source(given.tasks, given.total, given.stage.patience))
             if self.run.storage is not None:
                 self.run.storage.open()
             for stage in self.run.stages:
@@ -90,19 +84,7 @@ class SyncShell(Shell):
             asked = True
             if self.guard.presses:  # since the round began: the iterable might keep it from being seen for long
                 break
-            tasks = source.take(wanted)
-            if source.exhausted:
-                self._source_error = self._source_error or source.error
-                self._sources.popleft()
-                stage.open_sources -= 1
-                run.open_sources -= 1
-            else:
-                self._sources.rotate(-1)
-            if source.interrupt is not None:
-                run.keep(stage, tasks)
-                raise source.interrupt
-            if tasks:
-                run.take(stage, tasks)
+            self._take_over(source.take(wanted))
         return asked
 
     def close(self) -> RunSummary:
@@ -115,7 +97,7 @@ class SyncShell(Shell):
         try:
             stages = self._to_stop()
             error = self._stop([cast(Executor, stage.executor) for stage in stages]) if stages else None
-            return self._conclude(error, self._source_error)
+            return self._conclude(error)
         finally:
             self.guard.release()
 

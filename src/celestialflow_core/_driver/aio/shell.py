@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, cast
@@ -18,7 +17,6 @@ from celestialflow_core._driver.aio.completion import AsyncCompletions
 from celestialflow_core._driver.aio.source import AsyncSource, open_source
 from celestialflow_core._driver.plan import Plan
 from celestialflow_core._driver.shell import UNRESPONSIVE, Shell
-from celestialflow_core._driver.source import Source
 from celestialflow_core._driver.stage import Stage
 from celestialflow_core._driver.workers import is_async
 from celestialflow_core._outcome import RunSummary
@@ -35,8 +33,6 @@ class AsyncShell(Shell):
     def __init__(self, plan: Plan) -> None:
         self._completions: AsyncCompletions[tuple[Any, Delivery]] = AsyncCompletions()
         super().__init__(plan, self._completions)
-        self._sources: deque[tuple[Stage, Source | AsyncSource]] = deque()
-        self._source_error: BaseException | None = None
         self._breathe_at = 0.0
 
     async def open(self) -> None:
@@ -45,9 +41,7 @@ class AsyncShell(Shell):
         try:
             for given in plan.inputs:
                 source = open_source(given.tasks, given.total, self._completions.wake, given.stage.patience)
-                self._sources.append((given.stage, source))
-                given.stage.open_sources += 1
-                self.run.open_sources += 1
+                self._add_source(given.stage, source)
             if self.run.storage is not None:
                 self.run.storage.open()
             for stage in self.run.stages:
@@ -92,20 +86,8 @@ class AsyncShell(Shell):
             stage, source = self._sources[0]
             wanted = run.wants(stage)
             tasks = source.take(wanted) if wanted else []
-            if source.exhausted:
-                self._source_error = self._source_error or source.error
-                self._sources.popleft()
-                stage.open_sources -= 1
-                run.open_sources -= 1
-                moved = True
-            else:
-                self._sources.rotate(-1)
-            if isinstance(source, Source) and source.interrupt is not None:
-                run.keep(stage, tasks)
-                raise source.interrupt
-            if tasks:
-                run.take(stage, tasks)
-                moved = True
+            moved = moved or source.exhausted or bool(tasks)
+            self._take_over(tasks)
         return moved
 
     async def close(self) -> RunSummary:
@@ -116,7 +98,7 @@ class AsyncShell(Shell):
         for _, source in self._sources:
             if isinstance(source, AsyncSource):
                 await source.aclose()
-        return self._conclude(error, self._source_error)
+        return self._conclude(error)
 
     async def _stop(self, stages: Sequence[Stage]) -> BaseException | None:
         """Stop the executors while results still come in; a further cancellation ends the grace."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from celestialflow_core._driver.source import Source
 
@@ -21,6 +21,7 @@ class AsyncSource:
     """
 
     __slots__ = ("_iterator", "_pull", "_wake", "error", "exhausted", "total")
+    interrupt: ClassVar[KeyboardInterrupt | None] = None  # one in a coroutine goes to the loop itself
 
     def __init__(self, tasks: AsyncIterable[Any], total: int | None, wake: Callable[[], None]) -> None:
         self._iterator = aiter(tasks)

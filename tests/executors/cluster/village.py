@@ -68,8 +68,10 @@ class Resident:
             self.waiting.popleft()(answer)
         with self.sending:
             self.gone = True
-            self.process.join()
-            code = self.process.exitcode
+            code = None
+            while code is None:  # another thread that starts a process may be reaping this one, which ends join early
+                self.process.join()
+                code = self.process.exitcode
             self.process.close()
             self.pipe.close()
         self.left(self)

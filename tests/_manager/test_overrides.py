@@ -195,7 +195,7 @@ def test_get_args_that_is_no_iterable_of_arguments_is_the_tasks_error(mode: Any,
     assert (summary.succeeded, summary.failed) == (3, 1)
     error = manager.error_dict[1]
     assert isinstance(error, HookError)
-    assert f"It must return an iterable of arguments, not a {type(answer).__name__}." in str(error)
+    assert f"It must return an iterable of arguments, and has returned {answer!r}." in str(error)
     assert "(argument,)" in str(error)
 
 

@@ -108,8 +108,8 @@ def test_builtin_factory_imports_its_executor_when_called() -> None:
         ("thred", "Did you mean 'thread'?"),
         ("Threads", "Did you mean 'thread'?"),
         ("asyncio", "Did you mean 'async'?"),
-        ("dask", "pip install celestialflow-dask."),
-        ("dsk", "Did you mean 'dask'? pip install celestialflow-dask."),
+        ("dask", "Install it: pip install celestialflow-dask"),
+        ("dsk", "Did you mean 'dask'? Install it: pip install celestialflow-dask"),
         ("qqqqq", ""),
     ],
 )

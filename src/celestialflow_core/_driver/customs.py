@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from celestialflow_core._driver.user_code import call
+from celestialflow_core._text import cut
 from celestialflow_core.errors import HookError
 from celestialflow_core.plugins.resolve import Hook, Hooks
 
@@ -101,7 +102,7 @@ class Customs:
         if isinstance(task, str | bytes) or not isinstance(task, Iterable):
             raise HookError(
                 "unpack_task_args",
-                f"this task, a {type(task).__name__}",
+                f"a task of type {type(task).__name__}",
                 "A task must be a tuple or another iterable of arguments. For functions of one argument leave "
                 "unpack_task_args off.",
             )
@@ -166,7 +167,7 @@ def _as_args(answer: Any, owner: str) -> tuple[Any, ...]:
         raise HookError(
             "get_args",
             owner,
-            f"It must return an iterable of arguments, not a {type(answer).__name__}. For one argument return a tuple "
+            f"It must return an iterable of arguments, and has returned {cut(answer)}. For one argument return a tuple "
             f"of one: (argument,).",
         )
     return tuple(call(iter, answer))

@@ -91,7 +91,8 @@ class ProcessExecutor:
         if module is not None:
             raise WorkerSetupError(
                 f"Importing the module {module!r} starts a run on processes. Each worker would import it again and "
-                f"start workers of its own, without end. Start the run in a function, or under: if __name__ == '__main__':"
+                f"start workers of its own, without end. Start the run in a function, or under: "
+                f"if __name__ == '__main__':"
             )
         if not sys.executable:
             raise WorkerSetupError("Worker processes need the path of the Python interpreter; sys.executable is empty.")

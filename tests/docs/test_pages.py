@@ -109,6 +109,14 @@ def test_blocks_are_run_or_say_why_not(page: Path) -> None:
 
 
 @every_page
+def test_tables_say_nothing_twice(page: Path) -> None:
+    """No row is there twice in one table."""
+    for part in re.split(r"\n(?!\|)", FENCE.sub("", page.read_text(encoding="utf-8"))):
+        table = [line for line in part.splitlines() if line.startswith("| `")]
+        assert sorted(set(table)) == sorted(table)
+
+
+@every_page
 def test_pages_can_be_reached_from_the_readme(page: Path) -> None:
     """Whoever starts at README.md finds every page."""
     seen: set[Path] = set()

@@ -99,6 +99,13 @@ class Customs:
                 return _as_args(answer, f"plugin {hook.plugin!r}")
         if not self._unpack:
             return (task,)
+        if isinstance(task, dict):
+            raise HookError(
+                "unpack_task_args",
+                f"the task {cut(task)}",
+                "The items of a dict are its keys alone. Say what the arguments are: override get_args, or give a "
+                "plugin that has it.",
+            )
         if isinstance(task, str | bytes) or not isinstance(task, Iterable):
             raise HookError(
                 "unpack_task_args",

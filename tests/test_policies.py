@@ -71,7 +71,8 @@ def test_backoff_refuses_what_is_no_delay(option: str, value: Any) -> None:
         ({"successes": 1.5}, "Stop.successes must be a positive int"),
         ({"fraction": 0}, "Stop.fraction must be a part of the settled tasks, above 0 and up to 1, got 0"),
         ({"fraction": 1.01}, "Stop.fraction must be a part"),
-        ({"fraction": 0.1, "minimum": 0}, "Stop.minimum must be a positive int"),
+        ({"fraction": 0.1, "minimum": 0}, "Stop.minimum must be a positive int, got 0"),
+        ({"fraction": 0.1, "minimum": None}, "Stop.minimum must be a positive int, got None"),
         ({"errors": 1, "when": "later"}, "Stop.when must be 'soon' or 'now', got 'later'"),
     ],
 )
@@ -115,6 +116,7 @@ def test_an_int_means_errors() -> None:
     rule = Stop(successes=2)
     assert Stop.of(rule) is rule
     assert rule.satisfied_by(1) is None
+    assert Stop(successes=1).satisfied_by(1) == "1 task succeeded (stop at successes=1)"
     assert rule.satisfied_by(2) == "2 tasks succeeded (stop at successes=2)"
 
 

@@ -72,7 +72,8 @@ def check_exceptions(value: object) -> tuple[type[BaseException], ...]:
     if isinstance(value, type) and issubclass(value, BaseException):
         return (value,)
     try:
-        members: tuple[Any, ...] = tuple(cast("Iterable[Any]", value))
+        # A str is iterable, but no more a class than its characters are: refused below, whole.
+        members: tuple[Any, ...] = (value,) if isinstance(value, str) else tuple(cast("Iterable[Any]", value))
     except TypeError:  # it is not iterable: refused below
         members = (value,)
     for member in members:
@@ -113,6 +114,15 @@ def _count(instance: object, attribute: attrs.Attribute[Any], value: object) -> 
         raise ValueError(f"Stop.{attribute.name} must be a positive int or None, got {value!r}.")
 
 
+def _minimum(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"Stop.minimum must be a positive int, got {value!r}.")
+
+
+def _tasks(number: int) -> str:
+    return "1 task" if number == 1 else f"{number} tasks"
+
+
 def _fraction(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1):
         raise ValueError(f"Stop.fraction must be a part of the settled tasks, above 0 and up to 1, got {value!r}.")
@@ -141,7 +151,7 @@ class Stop:
 
     errors: int | None = attrs.field(default=None, validator=_count)
     fraction: float | None = attrs.field(default=None, validator=_fraction)
-    minimum: int = attrs.field(default=30, validator=_count)
+    minimum: int = attrs.field(default=30, validator=_minimum)
     consecutive: int | None = attrs.field(default=None, validator=_count)
     successes: int | None = attrs.field(default=None, validator=_count)
     when: Literal["soon", "now"] = attrs.field(default="soon", validator=_when)
@@ -153,9 +163,9 @@ class Stop:
     def broken_by(self, succeeded: int, failed: int, in_a_row: int) -> str | None:
         """The rule that these counts break, in words, or None. Reaching ``successes`` is not asked here."""
         if self.errors is not None and failed >= self.errors:
-            return f"{failed} tasks failed (stop at errors={self.errors})"
+            return f"{_tasks(failed)} failed (stop at errors={self.errors})"
         if self.consecutive is not None and in_a_row >= self.consecutive:
-            return f"{in_a_row} tasks failed in a row (stop at consecutive={self.consecutive})"
+            return f"{_tasks(in_a_row)} failed in a row (stop at consecutive={self.consecutive})"
         ran = succeeded + failed
         if self.fraction is not None and ran >= self.minimum and failed > self.fraction * ran:
             return f"{failed} of {ran} tasks failed (stop above fraction={self.fraction:g})"
@@ -164,7 +174,7 @@ class Stop:
     def satisfied_by(self, succeeded: int) -> str | None:
         """Says in words that ``successes`` is reached, or None."""
         if self.successes is not None and succeeded >= self.successes:
-            return f"{succeeded} tasks succeeded (stop at successes={self.successes})"
+            return f"{_tasks(succeeded)} succeeded (stop at successes={self.successes})"
         return None
 
     @classmethod
@@ -178,5 +188,7 @@ class Stop:
         if value is None or isinstance(value, Stop):
             return value
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"stop must be a Stop, an int (so many errors) or None, got {value!r}.")
+            raise TypeError(
+                f"stop must be a Stop, an int (so many errors) or None, got {value!r}. For example Stop(fraction=0.1)."
+            )
         return cls(errors=value)

@@ -39,6 +39,20 @@ def test_error_has_one_note_with_task_and_attempt(mode: Any) -> None:
     assert error.__notes__ == ["In celestialflow: task 7, attempt 3 of 3."]
 
 
+def test_task_that_looks_like_all_arguments_is_told_how_to_be_them(mode: Any) -> None:
+    """A function of two arguments, tuples as tasks and no unpack_task_args: the note names the option."""
+
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    manager = mode.manager(add, enable_error_cache=True)
+    manager.start([(1, 2), 3])
+    hint = " The task was its one argument; with unpack_task_args=True its items are the arguments."
+    errors = manager.get_error_dict()
+    assert errors[1, 2].__notes__ == [f"In celestialflow: task (1, 2), attempt 1 of 2.{hint}"]
+    assert errors[3].__notes__ == ["In celestialflow: task 3, attempt 1 of 2."]
+
+
 @pytest.mark.parametrize("mode", ["serial", "thread", "async", "futures"], indirect=True)
 def test_exception_that_many_tasks_raise_has_one_note(mode: Any) -> None:
     """An object that is raised again and again does not grow."""

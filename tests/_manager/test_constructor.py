@@ -31,10 +31,11 @@ def make(func: Any = double, mode: Any = None, **options: Any) -> TaskManager[An
 
 @pytest.mark.parametrize("func", [None, 3, "double", [double]])
 def test_func_must_be_callable(func: Any) -> None:
-    """What cannot be called is refused, and shown."""
+    """What cannot be called is refused, and shown: mostly it is what a call has given."""
     with pytest.raises(TypeError) as raised:
         make(func)
-    assert str(raised.value) == f"func must be callable, got {func!r}."
+    shown = f"func must be callable, got {func!r}."
+    assert str(raised.value) == f"{shown} Give the function itself, not what a call of it gives."
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,7 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("max_retries", True, TypeError, "max_retries must be an int of at least 0, got True"),
     ("max_info", "50", TypeError, "max_info must be an int"),
     ("max_info", True, TypeError, "max_info must be an int"),
+    ("max_info", -1, ValueError, "max_info must be an int of at least 0, the most characters to show (0: no limit)"),
     ("unpack_task_args", 1, TypeError, "unpack_task_args must be True or False, got 1"),
     ("enable_success_cache", None, TypeError, "enable_success_cache must be True or False, got None"),
     ("enable_error_cache", "yes", TypeError, "enable_error_cache must be True or False, got 'yes'"),
@@ -89,7 +91,7 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("name", 3, TypeError, "name must be a str or None, got 3"),
     ("retry_exceptions", (ValueError, int), TypeError, "retry_exceptions must be exception classes, got <class 'int'>"),
     ("retry_exceptions", ValueError("x"), TypeError, "retry_exceptions must be exception classes"),
-    ("retry_exceptions", "ValueError", TypeError, "retry_exceptions must be exception classes, got 'V'"),
+    ("retry_exceptions", "ValueError", TypeError, "retry_exceptions must be exception classes, got 'ValueError'. For"),
     ("retry_exceptions", 7, TypeError, "retry_exceptions must be exception classes, got 7"),
     ("backoff", 0.5, TypeError, "backoff must be a Backoff, got 0.5. For example Backoff"),
     ("task_timeout", 0, ValueError, "task_timeout must be a number of seconds above 0, or None for no limit, got 0"),
@@ -98,6 +100,7 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("task_timeout", "5", TypeError, "task_timeout must be a number of seconds"),
     ("stop", 0, ValueError, "Stop.errors must be a positive int"),
     ("stop", "10", TypeError, "stop must be a Stop, an int"),
+    ("stop", 0.1, TypeError, "or None, got 0.1. For example Stop(fraction=0.1)."),
     ("stop", True, TypeError, "stop must be a Stop, an int"),
     ("max_in_flight", 0, ValueError, "max_in_flight must be a positive int or None, got 0"),
     ("max_in_flight", "many", TypeError, "max_in_flight must be a positive int or None, got 'many'"),
@@ -139,10 +142,13 @@ def test_max_in_flight_below_the_workers_is_refused() -> None:
         ("retry_exception", "retry_exceptions"),
         ("timeout", "task_timeout"),
         ("log_directory", "log_dir"),
+        ("max_workers", "worker_limit"),
+        ("n_jobs", "worker_limit"),
+        ("backend", "execution_mode"),
     ],
 )
 def test_misspelled_option_is_answered_with_the_right_one(given: str, meant: str) -> None:
-    """No option is swallowed."""
+    """No option is swallowed, and what it is called in other libraries is known."""
     with pytest.raises(TypeError, match=f"TaskManager has no option '{given}'. Did you mean '{meant}'"):
         make(**{given: 1})
 
@@ -230,12 +236,26 @@ def test_a_name_is_found_for_each_kind_of_function(func: Any, name: str) -> None
     assert repr(make(func)) == f"<TaskManager({name}, serial) idle>"
 
 
-@pytest.mark.parametrize("tasks", [3, None, object(), double], ids=repr)
+@pytest.mark.parametrize("tasks", [3, None, object()], ids=repr)
 def test_tasks_that_are_not_iterable_are_refused(tasks: Any) -> None:
     """By start and by stream, at once, with how to pass one task."""
     for run in (make().start, make().stream, make(double_soon).stream_async):
         with pytest.raises(TypeError, match="tasks must be an iterable of tasks, got .* To run one task, put it in"):
             run(tasks)
+
+
+def test_function_that_would_give_the_tasks_is_refused() -> None:
+    """A generator function that was not called: the message calls it."""
+    with pytest.raises(TypeError, match=r"tasks must be an iterable of tasks, got function. Call it: double\(\)."):
+        make().start(double)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("total", "kind"), [("3", TypeError), (2.5, TypeError), (-1, ValueError)])
+def test_total_that_is_no_number_of_tasks_is_refused(total: Any, kind: type[Exception]) -> None:
+    """At once, and not when a bar first needs it."""
+    for run in (make().start, make().stream, make(double_soon).stream_async):
+        with pytest.raises(kind, match="total must be an int of at least 0, or None where nobody knows, got "):
+            run([1], total)
 
 
 @pytest.mark.parametrize("tasks", ["abc", b"abc", bytearray(b"abc")])

@@ -195,7 +195,7 @@ def test_get_args_that_is_no_iterable_of_arguments_is_the_tasks_error(mode: Any,
     assert (summary.succeeded, summary.failed) == (3, 1)
     error = manager.error_dict[1]
     assert isinstance(error, HookError)
-    assert f"It must return an iterable of arguments, not a {type(answer).__name__}." in str(error)
+    assert f"It must return an iterable of arguments, and has returned {answer!r}." in str(error)
     assert "(argument,)" in str(error)
 
 
@@ -213,14 +213,18 @@ def test_get_args_may_return_any_iterable(kind: Any) -> None:
 
 
 def test_task_that_cannot_be_unpacked_is_its_own_error(mode: Any) -> None:
-    """unpack_task_args with a number, with a str, and with too few arguments."""
+    """unpack_task_args with a number, a str, a dict (whose items are its keys), and with too few arguments."""
     manager = mode.manager(example_task, unpack_task_args=True, enable_error_cache=True, enable_success_cache=True)
-    manager.start([(1, 2), 5, "ab", (1,)])
+    manager.start([(1, 2), 5, "ab", (1,), {"x": 1, "y": 2}])
     assert manager.success_dict == {(1, 2): 3}
     assert isinstance(manager.error_dict[5], HookError)
     assert "A task must be a tuple or another iterable of arguments" in str(manager.error_dict[5])
     assert isinstance(manager.error_dict["ab"], HookError)
     assert isinstance(manager.error_dict[(1,)], TypeError)
+    assert str(manager.error_dict[{"x": 1, "y": 2}]) == (
+        "unpack_task_args of the task {'x': 1, 'y': 2}: The items of a dict are its keys alone. Say what the arguments "
+        "are: override get_args, or give a plugin that has it."
+    )
 
 
 def test_overrides_run_in_the_callers_thread(mode: Any) -> None:

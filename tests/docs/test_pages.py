@@ -25,11 +25,16 @@ from celestialflow_core import (
     TaskGraph,
     TaskManager,
     errors,
+    executors,
+    sinks,
+    testing,
 )
 from celestialflow_core._cli.main import CORE, command_line
 from celestialflow_core._manager.options import ManagerOptions, Options
 from celestialflow_core._outcome import SlowTask
 from celestialflow_core.plugins import switches
+from celestialflow_core.sinks import files
+from celestialflow_core.testing import fixtures
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/*.md")])
@@ -101,6 +106,14 @@ def test_blocks_are_run_or_say_why_not(page: Path) -> None:
     if page in outside:
         for match in FENCE.finditer(text):
             assert match[1] not in RUN or SKIP.search(text[: match.start()]), f"No test collects {page.name}."
+
+
+@every_page
+def test_tables_say_nothing_twice(page: Path) -> None:
+    """No row is there twice in one table."""
+    for part in re.split(r"\n(?!\|)", FENCE.sub("", page.read_text(encoding="utf-8"))):
+        table = [line for line in part.splitlines() if line.startswith("| `")]
+        assert sorted(set(table)) == sorted(table)
 
 
 @every_page
@@ -178,6 +191,25 @@ def test_outcome_page_has_every_field() -> None:
     for kind in (Outcome, RunSummary, Counts, ErrorGroup, SlowTask):
         names = {field.name for field in attrs.fields(kind)} | {name for name in vars(kind) if not name.startswith("_")}
         assert [name for name in names if f"`{name}" not in text] == [], kind
+
+
+def test_tables_of_counts_and_summary_have_every_field() -> None:
+    """Each in its own table, since they share names."""
+    for kind in (Outcome, RunSummary, Counts):
+        names = {field.name for field in attrs.fields(kind)}
+        table = section("docs/reference/outcome-and-summary.md", kind.__name__)
+        assert {name for name in names if f"`{name}`" not in table} == set(), kind
+
+
+def test_plugin_authors_page_has_every_public_name() -> None:
+    """Each name of the modules for authors is in the table of its module, and nothing else is."""
+    page = "docs/reference/plugin-authors.md"
+    for module in (executors, sinks, testing):
+        lines = section(page, module.__name__).splitlines()
+        cells = [line.split(" | ")[0] for line in lines if line.startswith("| `")]
+        assert sorted(re.findall(r"`(\w+)`", " ".join(cells))) == sorted(module.__all__)
+    for module in (files, fixtures):
+        assert all(f"`{name}`" in text_of(page) for name in module.__all__)
 
 
 def test_errors_page_has_every_class_with_its_parts() -> None:

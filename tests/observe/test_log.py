@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from loguru import logger
 
+from celestialflow_core import TaskManager
 from celestialflow_core._observe.interface import RunInfo, Settled
 from celestialflow_core._observe.log import LINES_LEVEL, RunLog, check_level
 from celestialflow_core._observe.logfile import LogFile
@@ -201,6 +202,12 @@ def test_log_formats_nothing_that_it_leaves_out(tmp_path: Path) -> None:
         log.retried(quiet, KeyError(), 1, 0.5)
         log.finish(None)
     assert not list(tmp_path.iterdir())
+
+
+def test_start_of_a_serial_run_names_no_workers(application: list[Any]) -> None:
+    """worker_limit is taken in serial mode, but there is one thread, the caller's."""
+    TaskManager(abs, "serial", 5, log_dir=None).start([1])
+    assert texts(application)[0] == "INFO 'abs' starts 1 task in serial mode."
 
 
 def test_log_without_folder_keeps_start_end_and_warnings(

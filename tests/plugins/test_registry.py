@@ -165,8 +165,8 @@ def test_factory_that_makes_the_wrong_thing_is_named(
         ("thred", "Did you mean 'thread'?"),
         ("Threads", "Did you mean 'thread'?"),
         ("asyncio", "Did you mean 'async'?"),
-        ("dask", "pip install celestialflow-dask."),
-        ("dsk", "Did you mean 'dask'? pip install celestialflow-dask."),
+        ("dask", "Install it: pip install celestialflow-dask"),
+        ("dsk", "Did you mean 'dask'? Install it: pip install celestialflow-dask"),
         ("qqqqq", ""),
     ],
 )

@@ -43,10 +43,10 @@ def test_sink_of_a_plugin_is_found(entry_point: Callable[..., Any]) -> None:
     [
         ("sqlit", "Did you mean 'sqlite'?"),
         ("JSONL", "Did you mean 'jsonl'?"),
-        ("postgresql", "pip install celestialflow-sql."),
-        ("mysql", "pip install celestialflow-sql."),
-        ("postgres", "Did you mean 'postgresql'? pip install celestialflow-sql."),
-        ("parquet", "pip install celestialflow-arrow."),
+        ("postgresql", "Install it: pip install celestialflow-sql"),
+        ("mysql", "Install it: pip install celestialflow-sql"),
+        ("postgres", "Did you mean 'postgresql'? Install it: pip install celestialflow-sql"),
+        ("parquet", "Install it: pip install celestialflow-arrow"),
         ("qqqqq", ""),
     ],
 )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from celestialflow_core._driver.user_code import call
+from celestialflow_core._text import cut
 from celestialflow_core.errors import HookError
 from celestialflow_core.plugins.resolve import Hook, Hooks
 
@@ -98,10 +99,17 @@ class Customs:
                 return _as_args(answer, f"plugin {hook.plugin!r}")
         if not self._unpack:
             return (task,)
+        if isinstance(task, dict):
+            raise HookError(
+                "unpack_task_args",
+                f"the task {cut(task)}",
+                "The items of a dict are its keys alone. Say what the arguments are: override get_args, or give a "
+                "plugin that has it.",
+            )
         if isinstance(task, str | bytes) or not isinstance(task, Iterable):
             raise HookError(
                 "unpack_task_args",
-                f"this task, a {type(task).__name__}",
+                f"a task of type {type(task).__name__}",
                 "A task must be a tuple or another iterable of arguments. For functions of one argument leave "
                 "unpack_task_args off.",
             )
@@ -166,7 +174,7 @@ def _as_args(answer: Any, owner: str) -> tuple[Any, ...]:
         raise HookError(
             "get_args",
             owner,
-            f"It must return an iterable of arguments, not a {type(answer).__name__}. For one argument return a tuple "
+            f"It must return an iterable of arguments, and has returned {cut(answer)}. For one argument return a tuple "
             f"of one: (argument,).",
         )
     return tuple(call(iter, answer))

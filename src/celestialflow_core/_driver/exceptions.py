@@ -11,16 +11,31 @@ from celestialflow_core.executors.frames import cause_of, context_of, traceback_
 __all__ = ["annotate", "forget_locals"]
 
 _MARK = "In celestialflow: "
+_UNPACK = " The task was its one argument; with unpack_task_args=True its items are the arguments."
 _LINKS = 16  # of a chain of causes; a chain may be thousands long, or a ring
 
 
-def annotate(error: BaseException, task: Any, attempt: int, attempts: int) -> None:
-    """Add a note to *error* (PEP 678) with the task and the attempt; an exception object gets only one."""
+def annotate(error: BaseException, task: Any, attempt: int, attempts: int, *, whole: bool = False) -> None:
+    """Add a note to *error* (PEP 678) with the task and the attempt; an exception object gets only one.
+
+    Args:
+        error: What the task raised.
+        task: The task.
+        attempt: Which attempt it was, from 1.
+        attempts: How many there could have been.
+        whole: Whether the task itself was the one argument of the function.
+    """
     try:
         if not any(str(note).startswith(_MARK) for note in getattr(error, "__notes__", ())):
-            error.add_note(f"{_MARK}task {cut(task)}, attempt {attempt} of {attempts}.")
+            hint = _UNPACK if whole and _lacks_arguments(error, task) else ""
+            error.add_note(f"{_MARK}task {cut(task)}, attempt {attempt} of {attempts}.{hint}")
     except Exception:  # an exception class may refuse attributes, and then goes without the note
         return
+
+
+def _lacks_arguments(error: BaseException, task: Any) -> bool:
+    """Whether the function wanted more arguments than one, and the task looks as if it were all of them."""
+    return isinstance(error, TypeError) and isinstance(task, tuple | list) and "required positional arg" in str(error)
 
 
 def forget_locals(error: BaseException) -> None:

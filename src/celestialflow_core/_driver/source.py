@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterable, Iterable, Iterator
 from itertools import islice
-from operator import length_hint
+from operator import index, length_hint
 from time import monotonic
 from typing import Any
 
 from celestialflow_core._driver.user_code import call
 
-__all__ = ["Source", "check_iterable", "is_in_memory"]
+__all__ = ["Source", "check_iterable", "check_total", "is_in_memory"]
 
 # Iterators over containers that are in memory: a pull cannot block, so many tasks may be pulled between two looks at
 # what has settled. Anything else is pulled one by one, with everything that is ready handed over before each pull.
@@ -39,9 +39,24 @@ def check_iterable(tasks: object) -> None:
             f"[{tasks[:20]!r}]."
         )
     if not any(hasattr(type(tasks), name) for name in ("__iter__", "__aiter__", "__getitem__")):
-        raise TypeError(
-            f"tasks must be an iterable of tasks, got {type(tasks).__name__}. To run one task, put it in a list."
-        )
+        name = getattr(tasks, "__name__", None)
+        advice = f"Call it: {name}()." if callable(tasks) and name else "To run one task, put it in a list."
+        raise TypeError(f"tasks must be an iterable of tasks, got {type(tasks).__name__}. {advice}")
+
+
+def check_total(total: Any) -> None:
+    """Refuse what cannot be the number of tasks.
+
+    Raises:
+        TypeError, ValueError: It is neither None nor an int of at least 0.
+    """
+    if total is None:
+        return
+    text = f"total must be an int of at least 0, or None where nobody knows, got {total!r}."
+    if not hasattr(type(total), "__index__"):
+        raise TypeError(text)
+    if index(total) < 0:
+        raise ValueError(text)
 
 
 class Source:

@@ -232,7 +232,7 @@ class Stage:
     ) -> None:
         """Settle a running task as failed."""
         task, attempts = self.engine.fail(id, now)
-        annotate(error, task, attempts, self.retry.max_retries + 1)
+        annotate(error, task, attempts, self.retry.max_retries + 1, whole=self.customs.args is None)
         self.note(self.error(id, task, error, attempts, seconds, worker, traceback, output))
 
     def error(

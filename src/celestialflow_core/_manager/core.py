@@ -15,7 +15,7 @@ import attrs
 
 from celestialflow_core._driver import drive
 from celestialflow_core._driver.results import Results, TaskDict
-from celestialflow_core._driver.source import check_iterable
+from celestialflow_core._driver.source import check_iterable, check_total
 from celestialflow_core._driver.stage import Stage
 from celestialflow_core._driver.workers import Workers, is_async
 from celestialflow_core._manager.launch import launch
@@ -99,6 +99,7 @@ class Core:
     def stream_async(self, manager: Any, tasks: Any, total: int | None, ordered: bool) -> AsyncOutcomeStream[Any, Any]:
         """See `TaskManager.stream_async`."""
         check_iterable(tasks)
+        check_total(total)
         return drive.stream_async(
             lambda: self._plan(manager, tasks, total, "async", wants_outcomes=True, ordered=ordered)
         )
@@ -106,6 +107,7 @@ class Core:
     def _plan(self, manager: Any, tasks: Any, total: int | None, shell: str, **how: bool) -> Plan:
         """Claim the manager and put the run together."""
         check_iterable(tasks)
+        check_total(total)
         overrides = self.overrides(manager)
         if not self.claim():
             raise RunInProgress(

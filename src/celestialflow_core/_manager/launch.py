@@ -126,7 +126,9 @@ def make_stage(
 
 
 def workers_of(core: Core, workers: Workers) -> int | None:
-    """How many calls run at a time, where that is known."""
+    """How many calls run at a time, where that is known and more than the caller's thread."""
+    if "inline" in workers.executor.capabilities:
+        return None
     return getattr(workers.executor, "worker_limit", None) or core.options.worker_limit
 
 

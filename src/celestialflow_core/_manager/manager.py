@@ -163,7 +163,9 @@ class TaskManager(Generic[T, R]):
         from celestialflow_core._policies import check_exceptions
 
         if not callable(func):
-            raise TypeError(f"func must be callable, got {func!r}.")
+            raise TypeError(
+                f"func must be callable, got {func!r}. Give the function itself, not what a call of it gives."
+            )
         name = options.pop("name", None)
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str or None, got {name!r}.")

@@ -43,6 +43,21 @@ class ManagerOptions(TypedDict, total=False):
     log_dir: str | os.PathLike[str] | None
 
 
+_ELSEWHERE = {
+    "max_workers": "worker_limit",
+    "workers": "worker_limit",
+    "n_jobs": "worker_limit",
+    "processes": "worker_limit",
+    "threads": "worker_limit",
+    "concurrency": "worker_limit",
+    "mode": "execution_mode",
+    "executor": "execution_mode",
+    "backend": "execution_mode",
+    "initializer": "worker_setup",
+}
+"""What other libraries call an option, and its name here."""
+
+
 def _refuse(name: str, wanted: str, got: object, advice: str = "") -> ValueError | TypeError:
     kind = ValueError if isinstance(got, int | float) and not isinstance(got, bool) else TypeError
     return kind(f"{name} must be {wanted}, got {got!r}.{' ' + advice if advice else ''}")
@@ -74,8 +89,8 @@ def _max_retries(instance: object, attribute: attrs.Attribute[Any], value: Any) 
 
 
 def _max_info(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if not _is_int(value):
-        raise _refuse("max_info", "an int, the most characters to show (0: no limit)", value)
+    if not _is_int(value) or value < 0:
+        raise _refuse("max_info", "an int of at least 0, the most characters to show (0: no limit)", value)
 
 
 def _backoff(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -203,9 +218,8 @@ class Options:
         for name in given:
             if name not in known:
                 close = get_close_matches(name, [*known, "name", "retry_exceptions", "execution_mode"], 1)
-                raise TypeError(
-                    f"TaskManager has no option {name!r}." + (f" Did you mean {close[0]!r}?" if close else "")
-                )
+                meant = _ELSEWHERE.get(name) or (close[0] if close else None)
+                raise TypeError(f"TaskManager has no option {name!r}." + (f" Did you mean {meant!r}?" if meant else ""))
         if given.get("executor_options", ()) is None:
             del given["executor_options"]
         return cls(**given)

@@ -27,16 +27,13 @@ def open_iterator(result: Any) -> Iterator[Any]:
         TypeError: It is a str or bytes, or not iterable.
         BaseException: Whatever its ``__iter__`` raises.
     """
-    if isinstance(result, str | bytes | bytearray):
+    can_be_walked = hasattr(type(result), "__iter__") or hasattr(type(result), "__getitem__")
+    if isinstance(result, str | bytes | bytearray) or not can_be_walked:
         raise TypeError(
             f"each=True makes a task of each item of a result, but this result is one {type(result).__name__}. Return "
             f"a list, or connect without each."
         )
-    try:
-        iterator: Iterator[Any] = call(iter, result)
-    except TypeError as error:
-        error.add_note("each=True makes a task of each item of a result, so the result must be a list or an iterator.")
-        raise
+    iterator: Iterator[Any] = call(iter, result)
     return iterator
 
 

@@ -285,7 +285,7 @@ class Registry:
         meant = name if name in known else closest(name, known.union(usable))
         advice = [] if meant in (None, name) else [f"Did you mean {meant!r}?"]
         if meant in known:
-            advice.append(f"pip install {distributions[meant]}.")
+            advice.append(f"Install it: pip install {distributions[meant]}")
         if self.failures:
             advice.append("Some plugins could not be loaded; 'celestialflow plugins' says why.")
         return " ".join(advice)

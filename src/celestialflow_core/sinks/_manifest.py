@@ -20,7 +20,7 @@ def to_json(run: Manifest) -> str:
 
 
 def from_json(text: str) -> Manifest:
-    """The manifest that `to_json` wrote; what a later version may have added is left aside.
+    """The manifest that `manifest_to_json` wrote; what a later version may have added is left aside.
 
     Raises:
         ValueError: It is none.

@@ -250,3 +250,72 @@ for error in manager.get_error_dict().values():
     assert first == "4"
     assert "got SIGKILL while running task 2, attempt 1 of 2. It had held up to 2" in second
     assert "It is likely out of memory" in second
+
+
+SMALL = (
+    HEAD
+    + """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+
+def double(x):
+    return 2 * x
+
+"""
+)
+
+
+@pytest.mark.parametrize("line", ["run(double, [1, 2])", "run(repr, [Point(1)])"], ids=["function", "class of a task"])
+def test_import_that_starts_a_run_is_refused(child, tmp_path, line):
+    """Workers would import the module, too, and start workers: an error that names it, and no worker, ends the run."""
+    (tmp_path / "small.py").write_text(f"{SMALL}{line}\n")
+    code, stdout, stderr = finish(
+        child(
+            f"""
+import subprocess, sys
+sys.path.insert(0, {str(tmp_path)!r})
+subprocess.Popen = None  # nothing is started
+import small
+"""
+        )
+    )
+    assert (code, stdout) == (1, "")
+    assert "WorkerSetupError: Importing the module 'small' starts a run on processes. " in stderr
+    assert stderr.endswith("Start the run in a function, or under: if __name__ == '__main__':\n")
+
+
+def test_import_inside_a_task_is_refused_there(child, tmp_path):
+    """What a worker imports starts no workers of its own: that is the error of the task."""
+    (tmp_path / "small.py").write_text(f"{SMALL}run(double, [1, 2])\n")
+    code, stdout, stderr = finish(
+        child(
+            HEAD
+            + f"""
+sys.path.insert(0, {str(tmp_path)!r})
+def job(x):
+    import small
+manager, summary = run(job, [1])
+print(summary.errors[0].type)
+"""
+        )
+    )
+    assert (code, stdout) == (0, "celestialflow_core.errors.WorkerSetupError\n"), stderr
+
+
+def test_run_with_the_globals_of_an_imported_module_is_no_import(child, tmp_path):
+    """A doctest and its like run at the top level of a module that was imported before."""
+    (tmp_path / "small.py").write_text(SMALL)
+    code, stdout, stderr = finish(
+        child(
+            f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import small
+exec("print(sorted(run(double, [1, 2])[0].get_success_dict().values()))", dict(vars(small)))
+"""
+        )
+    )
+    assert (code, stdout) == (0, "[2, 4]\n"), stderr

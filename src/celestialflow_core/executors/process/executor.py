@@ -14,6 +14,7 @@ from celestialflow_core.errors import NotPicklable, WorkerSetupError
 from celestialflow_core.executors.interface import Deliver, Work
 from celestialflow_core.executors.process.cgroup import usable_cpus
 from celestialflow_core.executors.process.environments import Env, checked, environments
+from celestialflow_core.executors.process.importing import module_being_imported
 from celestialflow_core.executors.process.output import Emit
 from celestialflow_core.executors.process.pickling import Shipped, ship
 from celestialflow_core.executors.process.pool import Pool
@@ -78,14 +79,21 @@ class ProcessExecutor:
 
         Raises:
             NotPicklable: The function, or ``worker_setup``, cannot be sent to a worker.
-            WorkerSetupError: The system refuses even the thread and the memory that the executor itself needs, or the
-                function *env* fails.
+            WorkerSetupError: The system refuses even the thread and the memory that the executor itself needs, the
+                function *env* fails, or the run is started by the import of a module.
         """
         if self._pool is not None:
             if work is not self._work:
                 raise RuntimeError("The executor is running other work. Stop it first, or use a second one.")
             self._pool.begin_run(deliver, self.on_output)
             return
+        module = module_being_imported()
+        if module is not None:
+            raise WorkerSetupError(
+                f"Importing the module {module!r} starts a run on processes. Each worker would import it again and "
+                f"start workers of its own, without end. Start the run in a function, or under: "
+                f"if __name__ == '__main__':"
+            )
         if not sys.executable:
             raise WorkerSetupError("Worker processes need the path of the Python interpreter; sys.executable is empty.")
         recipe = Recipe(

@@ -12,6 +12,7 @@ from celestialflow_core import errors
 from celestialflow_core.errors import (
     CelestialFlowError,
     CommandFailed,
+    ExecutorError,
     GraphError,
     HookError,
     InvalidTransition,
@@ -51,6 +52,7 @@ EXAMPLES: list[CelestialFlowError] = [
     CommandFailed("convert a.jpg a.png", -signal.SIGKILL),
     GraphError("No source reaches 'parse'."),
     SinkError("sqlite:r.db", "The disk is full.", ("an outcome",)),
+    ExecutorError("lazy", "Its slots are 0."),
     UnknownSink("sqlte", ("jsonl", "sqlite"), "Did you mean 'sqlite'?"),
 ]
 
@@ -110,6 +112,7 @@ def test_error_has_one_base_and_is_what_people_catch(error: CelestialFlowError) 
         (EXAMPLES[12], "The run was stopped: 3 tasks failed. the summary"),
         (CommandFailed("convert a.jpg", 1, "a\nb\nc\nd\n"), "convert a.jpg exited with code 1: b\nc\nd"),
         (CommandFailed("convert a.jpg", -signal.SIGKILL), "convert a.jpg got SIGKILL."),
+        (ExecutorError("lazy", "Its slots are 0."), "The executor 'lazy' is at fault: Its slots are 0."),
     ],
 )
 def test_text_says_what_happened(error: CelestialFlowError, text: str) -> None:

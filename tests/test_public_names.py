@@ -26,6 +26,7 @@ NAMES = {
     "CommandFailed",
     "Counts",
     "ErrorGroup",
+    "ExecutorError",
     "Family",
     "GraphError",
     "GraphStatus",

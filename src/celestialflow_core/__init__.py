@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from celestialflow_core._policies import Stop as Stop
     from celestialflow_core.errors import CelestialFlowError as CelestialFlowError
     from celestialflow_core.errors import CommandFailed as CommandFailed
+    from celestialflow_core.errors import ExecutorError as ExecutorError
     from celestialflow_core.errors import GraphError as GraphError
     from celestialflow_core.errors import HookError as HookError
     from celestialflow_core.errors import NotPicklable as NotPicklable
@@ -46,6 +47,7 @@ _HOMES = {
     "celestialflow_core.errors": (
         "CelestialFlowError",
         "CommandFailed",
+        "ExecutorError",
         "GraphError",
         "HookError",
         "NotPicklable",
@@ -73,6 +75,7 @@ __all__ = [
     "CommandFailed",
     "Counts",
     "ErrorGroup",
+    "ExecutorError",
     "Family",
     "GraphError",
     "GraphStatus",

@@ -7,10 +7,12 @@ ordinary `Call` and `Result` objects, so an executor may be written without know
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
 
 import attrs
+
+from celestialflow_core._text import cut
 
 if TYPE_CHECKING:
     from attrs import frozen as record
@@ -21,7 +23,19 @@ else:
     # pay for it. eq=False: a value may be an array, for which == gives no bool.
     record = partial(attrs.define, eq=False)
 
-__all__ = ["Call", "Calls", "Delivery", "Drain", "Result", "Spread", "Successes", "args_of", "parts", "record"]
+__all__ = [
+    "Call",
+    "Calls",
+    "Delivery",
+    "Drain",
+    "Malformed",
+    "Result",
+    "Spread",
+    "Successes",
+    "args_of",
+    "parts",
+    "record",
+]
 
 
 @record
@@ -170,17 +184,32 @@ class Drain(Protocol):
 Delivery = Sequence[Result] | Drain
 
 
+class Malformed(TypeError):
+    """What was delivered is no delivery; the text says what is wrong with it."""
+
+
 def parts(delivery: Delivery) -> Iterator[Successes | Result]:
-    """Split a delivery into runs of successes, as columns, and failures one by one, in their order."""
+    """Split a delivery into runs of successes, as columns, and failures one by one, in their order.
+
+    Raises:
+        Malformed: It is no delivery, or what is in it is no `Result`.
+    """
     if isinstance(delivery, Successes):
         yield delivery
         return
     if isinstance(delivery, Drain):
         yield from delivery.take()
         return
+    if not isinstance(delivery, Iterable):
+        raise Malformed(f"It delivered {cut(delivery, 100)}; it has to deliver a sequence of Result objects.")
     run: list[Result] = []
     for result in delivery:
-        if result.error is None and not result.reruns and result.output is None:
+        plain = type(result) is Result and result.error is None and not result.reruns and result.output is None
+        if not (plain and type(result.seconds) is float) and (fault := _fault(result)) is not None:
+            if run:
+                yield _columns(run)
+            raise Malformed(fault)
+        if plain:
             run.append(result)
             continue
         if run:
@@ -189,6 +218,29 @@ def parts(delivery: Delivery) -> Iterator[Successes | Result]:
         yield result
     if run:
         yield _columns(run)
+
+
+def _fault(result: Any) -> str | None:
+    """What is wrong with *result*, and would fail much later, where nobody knows any more who made it; or None."""
+    if not isinstance(result, Result):
+        return f"It delivered {cut(result, 100)}, which is no Result."
+    wrong = next((name for name, fits in _FIELDS.items() if not fits(getattr(result, name))), None)
+    if wrong is None:
+        return None
+    return (
+        f"It delivered a Result, with the id {cut(result.id, 50)}, whose {wrong!r} is "
+        f"{cut(getattr(result, wrong), 100)}; see celestialflow_core.executors.Result for what it may be."
+    )
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "id": lambda id: isinstance(id, Hashable),
+    "error": lambda error: error is None or isinstance(error, BaseException),
+    "seconds": lambda seconds: seconds is None or hasattr(seconds, "__float__"),
+    "traceback": lambda text: text is None or isinstance(text, str),
+    "output": lambda text: text is None or isinstance(text, str),
+    "reruns": lambda number: isinstance(number, int),
+}
 
 
 def _columns(run: list[Result]) -> Successes:

@@ -9,6 +9,7 @@
     ├── RemoteError                       stands in for an exception that could not cross it
     ├── CommandFailed                     a program of the command line ended with another exit code than 0
     ├── HookError                         a hook implementation misbehaved
+    ├── ExecutorError                     an executor does not keep to its interface; ends the run
     ├── PluginError                       a plugin cannot be used
     ├── SinkError                         a result sink failed, or refuses the run
     ├── UnknownExecutor (ValueError)      no executor has this name
@@ -29,6 +30,7 @@ import signal
 __all__ = [
     "CelestialFlowError",
     "CommandFailed",
+    "ExecutorError",
     "GraphError",
     "HookError",
     "InvalidTransition",
@@ -240,6 +242,23 @@ class HookError(CelestialFlowError):
 
     def __str__(self) -> str:
         return f"{self.hook} of {self.owner}: {self.reason}"
+
+
+class ExecutorError(CelestialFlowError):
+    """An executor does what no executor may do, so that the run cannot go on: a matter for its author.
+
+    Args:
+        executor: Its name as ``execution_mode``, or its class.
+        reason: What it did, and what it should do, as sentences.
+    """
+
+    def __init__(self, executor: str, reason: str) -> None:
+        super().__init__(executor, reason)
+        self.executor = executor
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"The executor {self.executor!r} is at fault: {self.reason}"
 
 
 class PluginError(CelestialFlowError):

@@ -27,8 +27,9 @@ from typing import Any
 
 import attrs
 
-from celestialflow_core._call import Delivery, Result, Successes, parts
+from celestialflow_core._call import Delivery, Result, Successes
 from celestialflow_core._driver.admission import admit
+from celestialflow_core._driver.conduct import parts_of
 from celestialflow_core._driver.exit import Exit
 from celestialflow_core._driver.load import Load
 from celestialflow_core._driver.settling import settle
@@ -210,7 +211,7 @@ class Run:
                 if not inbox:
                     break
                 stage, delivery = inbox.popleft()
-                pending.extend([(stage, part) for part in parts(delivery)])
+                pending.extend((stage, part) for part in parts_of(stage.info.mode, delivery))
         except BaseException:
             for stage in touched.values():
                 if stage.rest is not None:

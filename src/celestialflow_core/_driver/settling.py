@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from celestialflow_core._call import Result, Successes
+from celestialflow_core._driver.conduct import FATAL, silent_end, stray
 from celestialflow_core.errors import TaskAbandoned, WorkerCrashed
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["settle"]
 
 DEADLY = 2  # a call that has ended so many workers is not tried again, whoever asks for it
-FATAL = -1  # the id of a result that speaks for the whole executor
 
 
 def settle(stage: Stage, part: Successes | Result, now: float) -> None:
@@ -37,6 +37,7 @@ def _succeed(
 ) -> None:
     known, tasks, tries = stage.engine.succeed(ids, now)
     if len(known) != len(ids):  # some were late: settled before, or never ours
+        _unknown(stage, ids)
         # Of a call that was delivered twice the first delivery counts, so later ones are looked up first.
         position = {ids[at]: at for at in reversed(range(len(ids)))}
         at = [position[id] for id in known]
@@ -61,6 +62,7 @@ def _process(stage: Stage, part: Successes, now: float) -> None:
         for index, id in enumerate(part.ids):
             if not engine.is_running(id) or id in seen:
                 engine.late += 1
+                _unknown(stage, (id,))
                 continue
             seen.add(id)
             value = part.values[index]
@@ -84,13 +86,14 @@ def _process(stage: Stage, part: Successes, now: float) -> None:
 
 
 def _settle_one(stage: Stage, result: Result, now: float) -> None:
-    if result.id == FATAL:
+    if result.id == FATAL and result.error is not None:
         stage.fatal = stage.fatal or result.error
         return
     stage.account.reruns += result.reruns
     engine, error = stage.engine, result.error
     if not engine.is_running(result.id):
         engine.late += 1
+        _unknown(stage, (result.id,))
         return
     if error is None:
         settle(stage, Successes((result.id,), (result.value,), (result.seconds,), (result.worker,)), now)
@@ -117,6 +120,15 @@ def _settle_one(stage: Stage, result: Result, now: float) -> None:
     for observer in stage.observers:
         observer.retried(task, error, attempt, delay)
     stage.customs.tell("on_retry", task, error, attempt, delay)
+
+
+def _unknown(stage: Stage, ids: Sequence[int]) -> None:
+    """Some of *ids* have no call that waits for them: of one that no call ever had somebody has to hear, once a run."""
+    if FATAL in ids:
+        stage.fatal = stage.fatal or silent_end(stage.info.mode)
+    elif not stage.strayed and (text := stray(stage.info.mode, ids, stage.ids.given)) is not None:
+        stage.strayed = True
+        stage.warn(text)
 
 
 def _delay(stage: Stage, task: Any, error: BaseException, attempt: int) -> float | None:

@@ -19,6 +19,7 @@ from celestialflow_core._call import Calls, Successes
 from celestialflow_core._driver.account import Account
 from celestialflow_core._driver.admission import admit
 from celestialflow_core._driver.channel import Channel
+from celestialflow_core._driver.conduct import odd_slots
 from celestialflow_core._driver.customs import Customs
 from celestialflow_core._driver.exceptions import annotate, forget_locals
 from celestialflow_core._driver.exit import Flushed, Outlet
@@ -61,6 +62,7 @@ class Stage:
         observers: Log, progress.
         random: Gives a number in [0, 1) for the jitter of each retry.
         outlet: Takes what has settled.
+        warn: Logs a warning.
         place: Which stage of the run it is.
         inputs: Where tasks come from that other stages made.
         open_sources: How many sources may still give it tasks.
@@ -72,6 +74,7 @@ class Stage:
         skipped: How many tasks were not for this run.
         begun: False while its tasks have to wait for other stages to end.
         retrying: False once the run is ending.
+        strayed: Whether its executor has delivered what no call of the run waits for.
         fatal: What the executor said that ends the run, or None.
         rest: What of a part was not looked at, since a hook let a KeyboardInterrupt out.
         keys: What identifies the tasks that have not been handed on, where that is not the task itself.
@@ -96,6 +99,7 @@ class Stage:
     observers: Sequence[Observer]
     random: Callable[[], float]
     outlet: Outlet
+    warn: Callable[[str], None]
     place: int = 0
     inputs: list[Channel] = attrs.field(factory=list)
     open_sources: int = 0
@@ -107,6 +111,7 @@ class Stage:
     skipped: int = 0
     begun: bool = True
     retrying: bool = True
+    strayed: bool = False
     fatal: BaseException | None = None
     rest: Successes | None = None
     keys: dict[int, Any] = attrs.field(factory=dict)
@@ -151,13 +156,21 @@ class Stage:
 
     def appetite(self, room: int, unbounded: bool = False) -> int:
         """How many more tasks this stage would take, when the run has *room* for so many more."""
-        engine, slots = self.engine, self.executor.slots
+        engine, slots = self.engine, self.slots
         if self.stored is not None and self.stored.resume:
             slots = max(slots, AHEAD)
         wanted = slots - engine.running - engine.ready
         if room <= 0 and not unbounded:
             wanted = min(wanted, slots - engine.in_flight - self.outlet.held())
         return wanted
+
+    @property
+    def slots(self) -> int:
+        """How many calls its executor wants to have."""
+        slots = self.executor.slots
+        if type(slots) is int and slots > 0:
+            return slots
+        return odd_slots(self.info.mode, slots, self.engine.running)
 
     @property
     def patience(self) -> float:
@@ -197,7 +210,7 @@ class Stage:
 
     def _calls(self, now: float) -> Calls:
         """The next calls, for as many ready tasks as the executor wants."""
-        ids, tasks = self.engine.submit(self.executor.slots - self.engine.running, now)
+        ids, tasks = self.engine.submit(self.slots - self.engine.running, now)
         if self.customs.args is None:
             return Calls(ids, singles=tasks)
         return Calls(*self._args_of(ids, tasks, now))

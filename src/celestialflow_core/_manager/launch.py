@@ -121,6 +121,7 @@ def make_stage(
         observers=observers,
         random=random.random,
         outlet=setting.outlet,
+        warn=setting.warn,
         stored=setting.stored,
     )
 

@@ -142,11 +142,11 @@ def command(job: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
     home = str(Path(celestialflow_core.__file__).parents[1])
 
-    def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    def start(*arguments: str, environ: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        environ = {**os.environ, "PYTHONPATH": home}
+        around = {**os.environ, "PYTHONPATH": home, **(environ or {})}
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, *arguments], env=environ, cwd=job.parent, text=True, **given
+            [sys.executable, "-c", SCRIPT, *arguments], env=around, cwd=job.parent, text=True, **given
         )
         started.append(process)
         return process

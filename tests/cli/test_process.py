@@ -412,3 +412,15 @@ def test_shell_completes(words: str, offered: set[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
 
     assert {line.partition(",")[2] for line in done.stdout.splitlines()} == offered
+
+
+def test_bytes_of_standard_input_are_no_error(command: Start) -> None:
+    """Names of files come as they are, whatever Python takes the encoding for, and go as they came."""
+    process = command(
+        "run", "job:same", "-a", "-", "-a", "-", "-q",
+        stdin=subprocess.PIPE, encoding="latin-1", environ={"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+
+    out, err = process.communicate("caf\xc3\xa9\n\xff\n", timeout=60)
+
+    assert (out, err) == ("caf\xc3\xa9\n\xff\n", "")

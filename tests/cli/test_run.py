@@ -275,9 +275,10 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("name", "text", "said"),
         [
-            ("a.jsonl", "1\nnope\n2\n", "A line of 'a.jsonl' is no JSON"),
+            ("a.jsonl", "1\n\nnope\n2\n", "Line 3 of 'a.jsonl' is no JSON: Expecting value at column 1."),
             ("a.csv", "a,b\n1,2\n3\n", "Line 3 of 'a.csv' has not 2 cells"),
             ("a.csv", "a,b\n1,2\n3,4,5\n", "Line 3 of 'a.csv' has not 2 cells"),
+            ("a.csv", 'a,b\n1,2\n3,"4\n', "Line 3 of 'a.csv' is no CSV: unexpected end of data."),
         ],
     )
     def test_bad_line_fails_the_run_after_what_came_before(
@@ -290,7 +291,34 @@ class TestFiles:
 
         assert done.exit_code == 4
         assert said in done.stderr
+        assert "Traceback" not in done.stderr
         assert len(done.stdout.splitlines()) == 1
+
+    def test_no_cell_of_a_csv_file_is_lost(self, run: Any, job: Path) -> None:
+        """Two columns of one name are no dict, but a list; and a cell may be as long as it likes."""
+        (job.parent / "twice.csv").write_text("a,a\n1,2\n")
+        (job.parent / "long.csv").write_text(f"a\n{'x' * 200_000}\n")
+
+        refused = run("run", "job:same", "-a", "twice.csv", "-q")
+        assert refused.exit_code == 4
+        assert "more than one column of the name 'a'" in refused.stderr
+        assert run("run", "job:add", "-a", "twice.csv", "-q", "--unpack").stdout == "12\n"
+        assert len(run("run", "job:same", "-a", "long.csv", "-q").stdout) > 200_000
+
+    @pytest.mark.parametrize(
+        ("format", "text", "expected"),
+        [("words", "1\n", "2\n"), ("jsonl", "1\n", "2\n"), ("csv", "a\n1\n", '{"a": "1"}\n')],
+    )
+    def test_mark_of_windows_is_no_part_of_standard_input(
+        self, run: Any, format: str, text: str, expected: str
+    ) -> None:
+        """A file that begins with a byte order mark is the same file when it comes through a pipe."""
+        function = "job:same" if format == "csv" else "job:double"
+        options = () if format == "words" else ("--format", format)
+
+        done = run("run", function, "-a", "-", "-q", *options, input="\ufeff" + text)
+
+        assert done.stdout == expected
 
     def test_file_that_is_named_as_a_task_is_a_task(self, run: Any, job: Path) -> None:
         """With a hint for those who meant its lines."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +19,7 @@ from typing import IO, Any
 import click
 
 from celestialflow_core._cli.ending import Broken
+from celestialflow_core._driver.user_code import call
 
 __all__ = ["FORMATS", "Tasks", "word"]
 
@@ -71,35 +73,45 @@ class Tasks:
     def _read(self, path: str) -> Iterable[Any]:
         self._open.close()  # the file before it has been read to its end
         format = self._format or ("words" if path == "-" else SUFFIXES.get(Path(path).suffix.lower(), "txt"))
-        lines = self._lines(path)
+        counted = _Counted()
+        lines = map(counted, self._lines(path))
         if format == "csv":
-            return self._rows(path, lines)
+            return _Rows(path, lines, self._as_lists)
         full = filter(None, map(_without_end, lines))
         if format == "jsonl":
-            return map(_Json(path), filter(str.strip, lines))
+            return map(_Json(path, counted), filter(str.strip, lines))
         return full if self._text or format == "txt" else map(word, full)
 
     def _lines(self, path: str) -> IO[str]:
         if path == "-":
             if sys.stdin is None:
                 raise Broken("Standard input is closed.")
+            if isinstance(sys.stdin, TextIOWrapper) and sys.stdin.errors != "surrogateescape":
+                sys.stdin.reconfigure(errors="surrogateescape")  # names of files come as they are, here too
             return sys.stdin
         try:
-            return self._open.enter_context(open(path, encoding="utf-8-sig", newline="", errors="surrogateescape"))
+            return self._open.enter_context(open(path, encoding="utf-8", newline="", errors="surrogateescape"))
         except OSError as error:
             raise Broken(f"The tasks in {path!r} cannot be read: {error.strerror or error}.") from error
 
-    def _rows(self, path: str, lines: IO[str]) -> Iterable[Any]:
-        rows = csv.DictReader(lines, strict=True)
-        check: Callable[[Any], Any] = _Row(path, rows, self._as_lists)
-        return map(check, rows)
+
+class _Counted:
+    """Counts the lines that go through it, and takes the mark away that Windows puts before the first."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self, line: str) -> str:
+        self.number += 1
+        return line.removeprefix("\ufeff") if self.number == 1 else line
 
 
 class _Json:
     """Reads lines of JSON, and says which one is none."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, counted: _Counted) -> None:
         self._path = path
+        self._counted = counted
 
     def __call__(self, line: str) -> Any:
         try:
@@ -107,28 +119,53 @@ class _Json:
         except (ValueError, RecursionError) as error:
             from celestialflow_core._text import cut
 
+            why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
             raise Broken(
-                f"A line of {_named(self._path)} is no JSON: {error}. It is {cut(line.rstrip(), 80)}. "
-                f"For plain lines: --format txt."
+                f"Line {self._counted.number} of {_named(self._path)} is no JSON: {why}. It is "
+                f"{cut(line.rstrip(), 80)}. For plain lines: --format txt."
             ) from error
 
 
-class _Row:
-    """Checks the rows of a CSV file."""
+class _Rows:
+    """Reads the rows of a CSV file, each with a cell for each name in the first one, and says which one has not."""
 
-    def __init__(self, path: str, rows: csv.DictReader[str], as_lists: bool) -> None:
+    def __init__(self, path: str, lines: Iterable[str], as_lists: bool) -> None:
+        csv.field_size_limit(sys.maxsize)  # a cell may be a whole text
         self._path = path
-        self._rows = rows
+        self._rows = csv.reader(lines, strict=True)
         self._as_lists = as_lists
+        self._names: list[str] | None = None
 
-    def __call__(self, row: dict[Any, Any]) -> Any:
-        if None in row or None in row.values():
-            columns = len(self._rows.fieldnames or ())
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self._names is None:
+            self._names = self._first()
+        row = self._row()
+        if len(row) != len(self._names):
             raise Broken(
-                f"Line {self._rows.line_num} of {_named(self._path)} has not {columns} cells, as the first line has: "
-                f"{[cell for cell in row.values() if cell is not None]}."
+                f"Line {self._rows.line_num} of {_named(self._path)} has not {len(self._names)} cells, as the first "
+                f"line has: {row}."
             )
-        return list(row.values()) if self._as_lists else row
+        return row if self._as_lists else dict(zip(self._names, row, strict=True))
+
+    def _first(self) -> list[str]:
+        names = self._row()
+        twice = [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
+        if twice and not self._as_lists:
+            raise Broken(
+                f"{_named(self._path)} has more than one column of the name {twice[0]!r}, so of a row not all cells "
+                f"could be told apart. Rename them in its first line, or take rows as lists of cells: --unpack."
+            )
+        return names
+
+    def _row(self) -> list[str]:
+        """The next row that is not empty. As the user's code, so that a Ctrl-C finds it waiting for input."""
+        try:
+            return call(next, filter(None, self._rows))
+        except csv.Error as error:
+            raise Broken(f"Line {self._rows.line_num} of {_named(self._path)} is no CSV: {error}.") from error
 
 
 def _named(path: str) -> str:

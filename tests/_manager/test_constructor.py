@@ -247,7 +247,7 @@ def test_tasks_that_are_not_iterable_are_refused(tasks: Any) -> None:
 def test_function_that_would_give_the_tasks_is_refused() -> None:
     """A generator function that was not called: the message calls it."""
     with pytest.raises(TypeError, match=r"tasks must be an iterable of tasks, got function. Call it: double\(\)."):
-        make().start(double)  # type: ignore[arg-type]
+        make().start(double)  # type: ignore[arg-type]  # a function is no iterable: that is the mistake
 
 
 @pytest.mark.parametrize(("total", "kind"), [("3", TypeError), (2.5, TypeError), (-1, ValueError)])

@@ -34,3 +34,13 @@ def test_of_gives_one_task_oldest_first() -> None:
     journal.add(Event.SUBMIT, 2.0, (1,))
     assert journal.of(1) == [(Event.ADMIT, 0.0), (Event.SUBMIT, 2.0)]
     assert journal.of(3) == []
+
+
+def test_journal_may_be_written_while_it_is_read() -> None:
+    """Whoever reads it has what was there when it began: another thread asks for stories while the run goes on."""
+    journal = Journal(2)
+    journal.add(Event.ADMIT, 0.0, [1])
+    reader = iter(journal)
+    journal.add(Event.SUBMIT, 1.0, [1])
+    journal.add(Event.SUCCEED, 2.0, [1])
+    assert list(reader) == [(Event.ADMIT, 0.0, [1])]

@@ -31,8 +31,9 @@ class Journal:
             self.complete = False
 
     def __iter__(self) -> Iterator[tuple[Event, float, Sequence[int]]]:
-        return iter(self._entries)
+        """What is remembered now, oldest first; a copy, for another thread may write on."""
+        return iter(list(self._entries))
 
     def of(self, id: int) -> list[tuple[Event, float]]:
         """What is remembered of one task, oldest first."""
-        return [(event, now) for event, now, ids in self._entries if id in ids]
+        return [(event, now) for event, now, ids in self if id in ids]

@@ -66,7 +66,8 @@ class Lineage:
             for id, parent in zip(ids, parents, strict=False):
                 children.setdefault(parent, []).append(id)
             found += [id for id, other in zip(ids, fingerprints, strict=False) if other == wanted is not None]
-        state = {id: word for journal in self._journals.values() for id, word in _states(journal)}
+        journals = list(self._journals.values())  # the run may add one
+        state = {id: word for journal in journals for id, word in _states(journal)}
         lines: list[str] = []
         todo = [(id, 0) for id in reversed(found)]
         while todo and len(lines) < SHOWN:
@@ -113,6 +114,6 @@ def _parent(kin: Any) -> int | None:
 
 
 def _states(journal: Journal) -> Iterator[tuple[int, str]]:
-    for event, _, ids in list(journal):
+    for event, _, ids in journal:
         for id in ids:
             yield id, WORDS[event]

@@ -145,7 +145,9 @@ def command(job: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
     home = str(Path(celestialflow_core.__file__).parents[1])
 
-    def start(*arguments: str | bytes, environ: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    def start(
+        *arguments: str | bytes, environ: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         around = {**os.environ, "PYTHONPATH": home, **(environ or {})}
         process = subprocess.Popen(

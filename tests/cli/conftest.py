@@ -79,6 +79,9 @@ def odd_fails(x):
 def pair(x):
     return (x, x)
 
+def loss(x):
+    return {"loss": float("nan"), "at": (x, 0.5), (1, 2): {3}}
+
 def pid(x):
     return os.getpid()
 
@@ -142,7 +145,9 @@ def command(job: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
     home = str(Path(celestialflow_core.__file__).parents[1])
 
-    def start(*arguments: str, environ: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    def start(
+        *arguments: str | bytes, environ: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         around = {**os.environ, "PYTHONPATH": home, **(environ or {})}
         process = subprocess.Popen(

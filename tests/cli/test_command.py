@@ -73,9 +73,9 @@ class TestProgram:
     """A function that runs a program."""
 
     def test_output_is_the_result(self) -> None:
-        """As a text, without the last line feeds; what is no UTF-8 is replaced."""
+        """As a text, without the last line feeds; what is no UTF-8 is kept, as in the names of files."""
         assert program("printf '%s\\n\\n'")(" a\nb ") == " a\nb "
-        assert program("printf '\\377%s'")("x") == "\ufffdx"
+        assert program("printf '\\377%s'")("x") == "\udcffx"
 
     def test_long_output_is_read(self) -> None:
         """More than a pipe holds, on both streams."""
@@ -130,6 +130,15 @@ class TestProgram:
         pid = int((own_folder / "pid").read_text())
         assert wait_until(lambda: not is_alive(pid), seconds=30)
 
+    def test_program_that_cannot_be_started_leaves_nothing_open(self) -> None:
+        """It is the error of its task, with no descriptor left behind."""
+        before = os.listdir("/proc/self/fd")
+
+        with pytest.raises(FileNotFoundError):
+            program("{}")("nowhere")
+
+        assert os.listdir("/proc/self/fd") == before
+
     def test_nothing_starts_after_the_end(self) -> None:
         """A thread that is about to start a program when the run ends leaves none behind."""
         ended = program("sh -c 'sleep 300'")
@@ -146,6 +155,14 @@ def test_outcome_has_exit_code_and_stderr(run: Any) -> None:
     error = json.loads(done.stdout)["error"]
     assert done.exit_code == 1
     assert (error["type"], error["exit_code"], error["stderr"]) == ("CommandFailed", 7, "why\n")
+
+
+def test_file_that_is_no_program_is_said_to_be_there(run: Any, job: Path) -> None:
+    """A script that may not be executed is another mistake than a name that nothing has."""
+    done = run("run", "--command", "./job.py", "x")
+
+    assert done.exit_code == 2
+    assert "chmod +x" in done.stderr
 
 
 def test_tasks_are_texts(run: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -424,3 +425,16 @@ def test_bytes_of_standard_input_are_no_error(command: Start) -> None:
     out, err = process.communicate("caf\xc3\xa9\n\xff\n", timeout=60)
 
     assert (out, err) == ("caf\xc3\xa9\n\xff\n", "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_json_is_json_in_every_encoding(command: Start, encoding: str) -> None:
+    """Of bytes that are no UTF-8, and where the terminal does not know a character, too."""
+    process = command(
+        "run", "job:same", "caf\xe9", '["\U0001f600"]', b"\xff", "--json", "-q", environ={"PYTHONIOENCODING": encoding}
+    )
+
+    out, err = process.communicate(timeout=60)
+
+    assert [json.loads(line)["value"] for line in out.splitlines()] == ["caf\xe9", ["\U0001f600"], "\udcff"]
+    assert err == ""

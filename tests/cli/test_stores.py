@@ -184,6 +184,17 @@ def test_results_are_listed(run: Any, store: str) -> None:
     assert [line["value"] for line in lines(run("results", store, "--text"))] == ["(1, 1)", "('é', 'é')"]
 
 
+def test_values_that_json_does_not_know_are_texts_in_their_place(run: Any, store: str) -> None:
+    """A NaN, or a name in a dict that is no text, makes a text of itself and not of all that is around it."""
+    value = {"loss": "nan", "at": [1, 0.5], "(1, 2)": "{3}"}
+
+    printed = run("run", "job:loss", "1", "--store", store, "-q", "--json")
+
+    assert lines(printed)[0]["value"] == value
+    assert lines(run("results", store))[0]["value"] == value
+    assert json.loads(run("results", store, "--values").stdout) == value
+
+
 def test_retry_runs_what_failed(run: Any, store: str, job: Path) -> None:
     """With the function that the store remembers, wherever it is called from; nothing that succeeded runs again."""
     run("run", "./job.py:odd_fails", "1", "2", "3", "--store", store, "-q")

@@ -6,18 +6,22 @@ can be read by a program. Each line is written at once, and a reader that has go
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import json
 import os
+import re
 import select
 import sys
+from collections.abc import Mapping
+from math import isfinite
 from types import TracebackType
 from typing import Any, TextIO
 
 from celestialflow_core._cli.ending import Broken, ReaderGone, say
 
-__all__ = ["Results", "as_json", "as_text"]
+__all__ = ["Results", "as_json", "as_text", "fields_as_json"]
 
 
 class Results:
@@ -109,7 +113,18 @@ def _encoded(text: str, encoding: str) -> bytes:
     try:
         return text.encode(encoding, "surrogateescape")  # names of files come as they are
     except UnicodeEncodeError:
-        return text.encode(encoding, "backslashreplace")
+        return text.encode(encoding, _ESCAPES)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """What cannot be encoded, as JSON writes it, so that a line of JSON stays one."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+_ESCAPES = "celestialflow_core.escapes"
+codecs.register_error(_ESCAPES, _escaped)
 
 
 @contextlib.contextmanager
@@ -131,6 +146,20 @@ def as_text(value: Any) -> str:
 
 def as_json(value: Any) -> str:
     """*value* as JSON; what JSON does not know, as the text of its repr."""
+    text = _to_json(value)
+    return text if text.isascii() else _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def fields_as_json(fields: Mapping[str, Any]) -> str:
+    """One JSON object, whatever is in one of its fields."""
+    return "{" + ", ".join(f"{as_json(name)}: {as_json(value)}" for name, value in fields.items()) + "}"
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, such as stands for a byte that is no UTF-8. JSON has it in writing only."""
+
+
+def _to_json(value: Any) -> str:
     from celestialflow_core._text import cut
 
     try:
@@ -138,6 +167,20 @@ def as_json(value: Any) -> str:
     except (TypeError, ValueError, RecursionError):
         pass
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=lambda part: cut(part, 0))
-    except (TypeError, ValueError, RecursionError):  # a key that is no text, NaN, or a circle
+        return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, default=lambda part: cut(part, 0))
+    except (TypeError, ValueError, RecursionError):  # it holds itself, say
         return json.dumps(cut(value, 0), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """*value* with texts for the numbers, and the names in a dict, that JSON has no word for."""
+    from celestialflow_core._text import cut
+
+    if isinstance(value, dict):
+        return {name if isinstance(name, _NAMES) else cut(name, 0): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return repr(value) if isinstance(value, float) and not isfinite(value) else value
+
+
+_NAMES = (str, int, bool, type(None))

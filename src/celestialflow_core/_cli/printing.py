@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from celestialflow_core._cli.output import Results, as_json, as_text
+from celestialflow_core._cli.output import Results, as_text, fields_as_json
 from celestialflow_core._text import cut, error_text, text_of
 from celestialflow_core.errors import CommandFailed, RemoteError
 from celestialflow_core.plugins import hookimpl
@@ -96,7 +96,7 @@ def outcome_as_json(outcome: Outcome[Any, Any]) -> str:
         shown |= {"attempts": outcome.attempts, "seconds": outcome.seconds, "worker": outcome.worker}
     if isinstance(outcome.key, str) and outcome.key.startswith("cf"):
         shown["key"] = outcome.key
-    return "{" + ", ".join(f"{as_json(name)}: {as_json(value)}" for name, value in shown.items()) + "}"
+    return fields_as_json(shown)
 
 
 def _error(error: BaseException) -> dict[str, Any]:

@@ -89,10 +89,15 @@ class _Process:
     """One program that runs, followed by the thread that has started it."""
 
     def __init__(self, argv: list[str]) -> None:
-        self._process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
         self._wakes, self._wake = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            )
+        except BaseException:
+            os.close(self._wakes)
+            os.close(self._wake)
+            raise
         self._lock = threading.Lock()
         self._over = False
         self._stdout = bytearray()
@@ -105,8 +110,8 @@ class _Process:
 
     @property
     def stdout(self) -> str:
-        """What it wrote, without the last line feeds, as ``$(...)`` in a shell."""
-        return self._stdout.decode("utf-8", "replace").rstrip("\n")
+        """What it wrote, without the last line feeds, as ``$(...)`` in a shell; printed, it is the same bytes again."""
+        return self._stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
     @property
     def stderr(self) -> str:

@@ -109,6 +109,7 @@ class Job:
         inside(self.manager).target = self.target
 
     def _program(self, template: Template, options: dict[str, Any]) -> Program:
+        import os
         import shutil
         from pathlib import PurePath
 
@@ -118,6 +119,10 @@ class Job:
         if how.mode not in (None, "thread") or how.unpack:
             raise click.UsageError("A program is started by a thread: --mode and --unpack are for functions.")
         if not template.shell and "{" not in template.program and shutil.which(template.program) is None:
+            if os.sep in template.program and os.path.exists(template.program):
+                raise click.UsageError(
+                    f"{template.program!r} is no program: it is a folder, or this user may not execute it (chmod +x)."
+                )
             raise click.UsageError(f"There is no program {template.program!r}. What only a shell knows needs --shell.")
         if not options.get("name"):
             options["name"] = PurePath(template.program).name

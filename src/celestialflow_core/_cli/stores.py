@@ -100,7 +100,7 @@ def row_as_json(row: Row, value: Any = None) -> str:
         row: The row; its pickles are not loaded.
         value: The value of a success.
     """
-    from celestialflow_core._cli.output import as_json
+    from celestialflow_core._cli.output import fields_as_json
 
     shown: dict[str, Any] = {"task": stored(row.task, row.task_pickle), "status": row.status}
     shown["ok"] = row.status == "success"
@@ -111,7 +111,7 @@ def row_as_json(row: Row, value: Any = None) -> str:
         shown["traceback"] = row.error_traceback
     shown |= {"attempts": row.attempts, "seconds": row.seconds, "worker": row.worker}
     shown |= {"stage": row.stage, "key": row.key, "at": row.at}
-    return as_json(shown)
+    return fields_as_json(shown)
 
 
 def stored(text: str | None, pickled: bytes | None) -> Any:

@@ -183,4 +183,4 @@ def _plain(value: Any) -> Any:
     return repr(value) if isinstance(value, float) and not isfinite(value) else value
 
 
-_NAMES = (str, int, bool, type(None))
+_NAMES = (str, int, type(None))

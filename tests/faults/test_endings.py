@@ -338,16 +338,19 @@ def test_stream_that_is_collected_leaves_a_whole_account(
 ) -> None:
     """A break out of a plain for: what was running is cancelled, what was handed over is in the dicts."""
     pulled: list[int] = []
+    delivered: list[int] = []  # in the order of their ends: 11 may be before 10
     manager = keeping(mode)
     with pytest.warns(ResourceWarning, match="A stream was dropped"):
         for outcome in manager.stream(pull(pulled)):
+            delivered.append(outcome.value)
             if outcome.value >= 10:
                 break
         gc.collect()
     resources.expect_no_leaks()
     account(manager, len(pulled))
     assert manager.summary.stopped == "The stream was dropped."
-    assert 10 in manager.success_dict
+    assert max(delivered) >= 10
+    assert set(delivered) <= set(manager.success_dict)
 
 
 @ALL
@@ -357,6 +360,7 @@ def test_async_stream_ends_with_a_whole_account(
 ) -> None:
     """aclose(), leaving the block, an exception in it, and a stream that is collected."""
     pulled: list[int] = []
+    delivered: list[int] = []  # in the order of their ends: 11 may be before 10
     manager = keeping(mode)
 
     async def main() -> None:
@@ -364,12 +368,14 @@ def test_async_stream_ends_with_a_whole_account(
         if ending in ("block", "error"):
             async with stream:
                 async for outcome in stream:
+                    delivered.append(outcome.value)
                     if outcome.value >= 10 and ending == "error":
                         raise LookupError("of the consumer")
                     if outcome.value >= 10:
                         break
         else:
             async for outcome in stream:
+                delivered.append(outcome.value)
                 if outcome.value >= 10:
                     break
             if ending == "aclose":
@@ -387,4 +393,5 @@ def test_async_stream_ends_with_a_whole_account(
         asyncio.run(main())
     resources.expect_no_leaks()
     account(manager, len(pulled))
-    assert 10 in manager.success_dict
+    assert max(delivered) >= 10
+    assert set(delivered) <= set(manager.success_dict)
